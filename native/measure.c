@@ -1,0 +1,118 @@
+/* What benchmarks compare with: the same work in raw C. */
+#include "shim.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t kb_tsc(void)
+{
+    unsigned aux;
+    return __builtin_ia32_rdtscp(&aux);
+}
+
+static void pause_for(uint64_t ns)
+{
+    int64_t end = kb_now_ns() + (int64_t)ns;
+    while (kb_now_ns() < end)
+        __builtin_ia32_pause();
+}
+
+/* For each round: waits gap_ns, writes the eventfd, waits for the guest's count to grow by one. Stores the TSC ticks
+ * from just before the write to the guest's own stamp, and to the moment the host sees the count. -ETIMEDOUT after 5 s
+ * without an answer. */
+int kb_measure_latency(int eventfd, const void *count, const void *stamp, unsigned rounds, uint64_t gap_ns,
+                       uint64_t *to_guest, uint64_t *to_host)
+{
+    const uint64_t one = 1;
+    for (unsigned round = 0; round < rounds; round++) {
+        uint32_t before = kb_read_u32(count);
+        pause_for(gap_ns);
+        int64_t give_up = kb_now_ns() + INT64_C(5000000000);
+        uint64_t start = kb_tsc();
+        if (write(eventfd, &one, sizeof one) < 0)
+            return -errno;
+        while (kb_read_u32(count) == before)
+            if (kb_now_ns() > give_up)
+                return -ETIMEDOUT;
+        to_host[round] = kb_tsc() - start;
+        to_guest[round] = __atomic_load_n((const uint64_t *)stamp, __ATOMIC_SEQ_CST) - start;
+    }
+    return 0;
+}
+
+/* ns: the whole time of `rounds` returns of KVM_RUN. The vCPU belongs to the calling thread and does nothing but OUT. */
+int kb_measure_exits(struct kb_vcpu *vcpu, unsigned rounds, uint64_t *ns)
+{
+    int result = 0;
+    int64_t start = kb_now_ns();
+    vcpu->run->immediate_exit = 0;
+    for (unsigned round = 0; round < rounds && result >= 0; round++) {
+        do
+            result = kb_ioctl(vcpu->fd, KVM_RUN, NULL);
+        while (result == -EINTR);
+        if (result >= 0 && vcpu->run->exit_reason != KVM_EXIT_IO)
+            result = -EPROTO;
+    }
+    *ns = (uint64_t)(kb_now_ns() - start);
+    return result < 0 ? result : 0;
+}
+
+static int one_guest(int system_fd, size_t run_size, const void *image, size_t size)
+{
+    enum { MEMORY = 1 << 20, ENTRY = 0x1000 };
+    struct kb_vm vm = {.fd = -1};
+    struct kb_vcpu vcpu = {.fd = -1};
+    int memory_fd = memfd_create("measure", MFD_CLOEXEC);
+    int vm_fd = kb_vm_create(system_fd);
+    void *memory = MAP_FAILED;
+    int result = memory_fd < 0 || ftruncate(memory_fd, MEMORY) < 0 ? -errno : vm_fd;
+    if (result >= 0)
+        result = kb_vm_init(&vm, vm_fd, true, false);
+    else if (vm_fd >= 0)
+        close(vm_fd);
+    if (result < 0)
+        goto close_memory;
+    memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memory_fd, 0);
+    if (memory == MAP_FAILED) {
+        result = -errno;
+        goto destroy_vm;
+    }
+    memcpy((char *)memory + ENTRY, image, size);
+    result = kb_vm_set_memory(&vm, 0, 0, 0, MEMORY, memory);
+    if (result >= 0)
+        result = kb_vcpu_open(&vcpu, &vm, system_fd, 0, run_size);
+    if (result >= 0) {
+        result = kb_vcpu_start_real(&vcpu, ENTRY);
+        if (result >= 0)
+            result = kb_ioctl(vcpu.fd, KVM_RUN, NULL);
+        kb_vcpu_close(&vcpu);
+    }
+destroy_vm:
+    kb_vm_destroy(&vm);
+    if (memory != MAP_FAILED)
+        munmap(memory, MEMORY);
+close_memory:
+    if (memory_fd >= 0)
+        close(memory_fd);
+    return result;
+}
+
+/* ns: the time of each guest with 1 MiB and one vCPU, from KVM_CREATE_VM to its first exit and to the last close. */
+int kb_measure_create(const char *path, const void *image, size_t size, unsigned rounds, uint64_t *ns)
+{
+    int system_fd = kb_system_open(path);
+    if (system_fd < 0)
+        return system_fd;
+    int run_size = kb_vcpu_run_size(system_fd), result = run_size < 0 ? run_size : 0;
+    for (unsigned round = 0; round < rounds && result >= 0; round++) {
+        int64_t start = kb_now_ns();
+        result = one_guest(system_fd, (size_t)run_size, image, size);
+        ns[round] = (uint64_t)(kb_now_ns() - start);
+    }
+    close(system_fd);
+    return result < 0 ? result : 0;
+}

@@ -1,0 +1,286 @@
+/* The run loop: KVM_RUN until there is something for the caller, a kick, a signal or the deadline. */
+#include "shim.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef KVM_EXIT_MEMORY_FAULT
+#define KVM_EXIT_MEMORY_FAULT 39
+#endif
+
+enum { ELEMENT_MAX = 4 }; /* bytes in one reported element: a longer memory access is several */
+
+static void load_access(struct kb_vcpu *vcpu)
+{
+    struct kvm_run *run = vcpu->run;
+    if (run->exit_reason == KVM_EXIT_IO)
+        vcpu->access = (struct kb_access){
+            .addr = run->io.port, .data = (uint8_t *)run + run->io.data_offset, .count = run->io.count,
+            .size = run->io.size, .is_write = run->io.direction == KVM_EXIT_IO_OUT, .completion_due = true,
+        };
+    else if (run->exit_reason == KVM_EXIT_MMIO)
+        vcpu->access = (struct kb_access){
+            .addr = run->mmio.phys_addr, .data = run->mmio.data,
+            .count = (run->mmio.len + ELEMENT_MAX - 1) / ELEMENT_MAX,
+            .size = (uint8_t)run->mmio.len, .is_write = run->mmio.is_write, .is_memory = true, .completion_due = true,
+        };
+    else
+        vcpu->failed = true;
+}
+
+static uint8_t *element(const struct kb_access *access, uint32_t index, uint8_t *size)
+{
+    if (!access->is_memory) {
+        *size = access->size;
+        return access->data + (size_t)index * access->size;
+    }
+    uint32_t offset = index * ELEMENT_MAX;
+    uint32_t rest = access->size - offset;
+    *size = rest < ELEMENT_MAX ? (uint8_t)rest : ELEMENT_MAX;
+    return access->data + offset;
+}
+
+static void put(uint8_t *packet, size_t offset, const void *value, size_t size)
+{
+    memcpy(packet + offset, value, size);
+}
+
+/* zx_port_packet_t: key, type, status, then the payload at 16. */
+static void make_packet(struct kb_exit *exit)
+{
+    enum { GUEST_MEM = 4, GUEST_IO = 5 };
+    uint8_t *packet = exit->packet;
+    uint32_t type = exit->is_memory ? GUEST_MEM : GUEST_IO;
+    uint8_t is_read = !exit->is_write;
+    put(packet, 0, &exit->key, 8);
+    put(packet, 8, &type, 4);
+    if (exit->is_memory) { /* addr, access_size, sign_extend, xt, read, pad, data */
+        put(packet, 16, &exit->addr, 8);
+        put(packet, 24, &exit->size, 1);
+        put(packet, 27, &is_read, 1);
+        put(packet, 32, &exit->data, 4);
+    } else { /* port, access_size, input, data */
+        put(packet, 16, &exit->addr, 2);
+        put(packet, 18, &exit->size, 1);
+        put(packet, 19, &is_read, 1);
+        put(packet, 20, &exit->data, 4);
+    }
+}
+
+static int report_element(struct kb_vcpu *vcpu, struct kb_exit *exit)
+{
+    struct kb_access *access = &vcpu->access;
+    uint32_t index = access->next++;
+    uint8_t *bytes = element(access, index, &exit->size);
+    exit->reason = access->is_memory ? KVM_EXIT_MMIO : KVM_EXIT_IO;
+    exit->addr = access->addr + (access->is_memory ? (uint64_t)index * ELEMENT_MAX : 0);
+    exit->is_write = access->is_write;
+    exit->is_memory = access->is_memory;
+    if (access->is_write)
+        memcpy(&exit->data, bytes, exit->size);
+    access->answer_due = !access->is_write;
+    enum kb_space space = access->is_memory ? KB_SPACE_MEMORY : KB_SPACE_IO;
+    if (!kb_ranges_find(vcpu->vm, space, exit->addr, &exit->key))
+        return KB_STOPPED;
+    make_packet(exit);
+    return KB_PACKET;
+}
+
+static void report_other(struct kb_vcpu *vcpu, struct kb_exit *exit)
+{
+    const struct kvm_run *run = vcpu->run;
+    vcpu->failed = false;
+    exit->reason = run->exit_reason;
+    if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
+        exit->suberror = run->internal.suberror;
+    else if (run->exit_reason == KVM_EXIT_FAIL_ENTRY)
+        exit->suberror = (uint32_t)run->fail_entry.hardware_entry_failure_reason;
+    else if (run->exit_reason == KVM_EXIT_MEMORY_FAULT)
+        memcpy(&exit->addr, (const uint8_t *)&run->hw + 16, sizeof exit->addr); /* flags, pad, gpa, size */
+}
+
+static void answer_element(struct kb_access *access, unsigned size, uint32_t data, uint8_t rest)
+{
+    uint8_t element_size;
+    uint8_t *bytes = element(access, access->next - 1, &element_size);
+    memset(bytes, rest, element_size);
+    memcpy(bytes, &data, size < element_size ? size : element_size);
+    access->answer_due = false;
+}
+
+/* One KVM_RUN. 0: an exit is loaded; -errno. */
+static int run_once(struct kb_vcpu *vcpu)
+{
+    int result = ioctl(vcpu->fd, KVM_RUN, 0) < 0 ? -errno : 0;
+    vcpu->access.completion_due = false;
+    if (result == -EINTR) {
+        __atomic_store_n(&vcpu->interrupted, vcpu->interrupted + 1, __ATOMIC_RELAXED);
+    } else if (result != -EAGAIN) {
+        __atomic_store_n(&vcpu->returns, vcpu->returns + 1, __ATOMIC_RELAXED);
+        if (result == 0)
+            load_access(vcpu);
+    }
+    return result;
+}
+
+/* The tests come after immediate_exit is cleared, and nothing clears it after them: whoever asks from now on finds
+ * KVM_RUN returning at once. */
+static int stop_wanted(struct kb_vcpu *vcpu, struct kb_thread *thread, int64_t deadline_ns)
+{
+    __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+    if (atomic_exchange(&vcpu->kicked, false))
+        return -ECANCELED;
+    if (kb_thread_signalled(thread))
+        return -EINTR;
+    if (deadline_ns != INT64_MAX && kb_now_ns() >= deadline_ns)
+        return -ETIMEDOUT;
+    return 0;
+}
+
+/* What the run page or the guest has for the caller, or 0 to look again, or -errno. */
+static int run_guest(struct kb_vcpu *vcpu, struct kb_thread *thread, struct kb_exit *exit, int64_t deadline_ns)
+{
+    kb_gate_pass(vcpu);
+    int result = stop_wanted(vcpu, thread, deadline_ns);
+    bool paused = atomic_load(&vcpu->vm->paused);
+    if (result == 0 && !paused)
+        result = run_once(vcpu);
+    kb_gate_leave(vcpu);
+    switch (result) {
+    case -EFAULT:
+        report_other(vcpu, exit);
+        return result;
+    case -EAGAIN: /* a vCPU that waited for SIPI has got it */
+        return 0;
+    case -EINTR:
+        /* On the main thread it may be a signal whose handler Python has just installed, behind no front(). Python
+         * calls again when there was none. Elsewhere only our own signals matter, and they are tested for. */
+        return thread->is_main ? result : 0;
+    default:
+        return result;
+    }
+}
+
+static int run_until_exit(struct kb_vcpu *vcpu, struct kb_thread *thread, struct kb_exit *exit, int64_t deadline_ns)
+{
+    struct kb_access *access = &vcpu->access;
+    for (;;) {
+        int result = stop_wanted(vcpu, thread, deadline_ns);
+        if (result < 0)
+            return result;
+        if (access->answer_due)
+            answer_element(access, 0, 0, 0xff); /* nobody answered: an open bus */
+        if (access->next < access->count)
+            return report_element(vcpu, exit);
+        if (vcpu->failed) {
+            report_other(vcpu, exit);
+            return KB_STOPPED;
+        }
+        result = run_guest(vcpu, thread, exit, deadline_ns);
+        if (result < 0)
+            return result;
+    }
+}
+
+/* Sends the kick signal to this thread at the deadline. */
+static int arm_timer(timer_t *timer, pid_t tid, int64_t deadline_ns)
+{
+    struct itimerspec when = {.it_value = {deadline_ns / 1000000000, deadline_ns % 1000000000}};
+    int result = kb_kick_timer(timer, tid);
+    if (result == 0)
+        timer_settime(*timer, TIMER_ABSTIME, &when, NULL);
+    return result;
+}
+
+/* KB_PACKET: a trapped access; KB_STOPPED: another exit, or an access to nothing. deadline_ns: CLOCK_MONOTONIC,
+ * INT64_MAX for none. -ECANCELED: kicked; -EINTR: Python has a signal to handle; -ETIMEDOUT; -EFAULT: memory that is not
+ * there; -EPERM, -EBADF: kb_vcpu_begin's. */
+int kb_vcpu_enter(struct kb_vcpu *vcpu, struct kb_exit *exit, int64_t deadline_ns)
+{
+    timer_t timer;
+    bool timed = deadline_ns != INT64_MAX && deadline_ns > 0;
+    struct kb_thread *thread = kb_thread_self();
+    int result = kb_vcpu_begin(vcpu, thread->tid);
+    if (result < 0)
+        return result;
+    memset(exit, 0, sizeof *exit);
+    kb_thread_enter(vcpu);
+    if (timed)
+        result = arm_timer(&timer, thread->tid, deadline_ns);
+    if (result == 0) {
+        result = run_until_exit(vcpu, thread, exit, deadline_ns);
+        if (timed)
+            timer_delete(timer);
+    }
+    kb_thread_leave(thread);
+    kb_vcpu_end(vcpu);
+    return result;
+}
+
+/* Lets the kernel finish the instruction of the exit that was answered; after kb_vcpu_begin. -EBUSY while elements or an answer are to come.
+ * The next exit of the same instruction is kept for the next kb_vcpu_enter. */
+int kb_vcpu_complete(struct kb_vcpu *vcpu)
+{
+    struct kb_access *access = &vcpu->access;
+    if (access->answer_due || access->next < access->count)
+        return -EBUSY;
+    if (!access->completion_due)
+        return 0;
+    kb_gate_pass(vcpu);
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    int result = run_once(vcpu);
+    kb_gate_leave(vcpu);
+    return result == -EINTR ? 0 : result;
+}
+
+static int answer(struct kb_vcpu *vcpu, unsigned size, uint32_t data)
+{
+    struct kvm_regs regs;
+    if (vcpu->access.answer_due) {
+        answer_element(&vcpu->access, size, data, 0);
+        return 0;
+    }
+    int result = kb_vcpu_complete(vcpu);
+    if (result == 0 && vcpu->access.next < vcpu->access.count)
+        result = -EBUSY;
+    if (result == 0)
+        result = kb_ioctl(vcpu->fd, KVM_GET_REGS, &regs);
+    if (result < 0)
+        return result;
+    memcpy(&regs.rax, &data, size);
+    return kb_ioctl(vcpu->fd, KVM_SET_REGS, &regs);
+}
+
+/* Answers the read that was reported last; with none open, writes the low bytes of RAX. -EINVAL: a size other than 1, 2
+ * and 4, of the vCPU's own thread; -EBUSY: its instruction has more elements. */
+int kb_vcpu_answer(struct kb_vcpu *vcpu, unsigned size, uint32_t data)
+{
+    int result = kb_vcpu_begin(vcpu, 0);
+    if (result == 0) {
+        result = size == 1 || size == 2 || size == 4 ? answer(vcpu, size, data) : -EINVAL;
+        kb_vcpu_end(vcpu);
+    }
+    return result;
+}
+
+/* From any thread. The enter that runs now, or the next one, returns -ECANCELED, once. -EBADF: closed. */
+int kb_vcpu_kick(struct kb_vcpu *vcpu)
+{
+    pthread_mutex_lock(&vcpu->lock);
+    int result = vcpu->closed ? -EBADF : 0;
+    if (result == 0) {
+        atomic_store(&vcpu->kicked, true);
+        kb_stop(vcpu);
+    }
+    pthread_mutex_unlock(&vcpu->lock);
+    return result;
+}
+
+int kb_vcpu_is_kicked(struct kb_vcpu *vcpu)
+{
+    return atomic_load(&vcpu->kicked);
+}

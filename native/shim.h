@@ -1,0 +1,205 @@
+/* kvmbind's shim: what must block, loop, survive a signal or be fast. No Python object in here.
+ *
+ * Every function returns 0 or a value on success and -errno on failure. None prints or exits. The only global state
+ * is that of signals.c: the handlers, and what they must know of the threads they interrupt.
+ */
+#ifndef KVMBIND_SHIM_H
+#define KVMBIND_SHIM_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+/* Newer than Linux 4.18's <linux/kvm.h>; the numbers are the kernel's ABI. */
+#ifndef KVM_GET_STATS_FD
+#define KVM_GET_STATS_FD _IO(KVMIO, 0xce)
+#endif
+
+enum kb_space { KB_SPACE_IO, KB_SPACE_MEMORY, KB_SPACES };
+
+/* Sorted, disjoint, inclusive ranges of one address space. Guarded by kb_vm.lock. */
+struct kb_range {
+    uint64_t first, last, key;
+};
+struct kb_ranges {
+    struct kb_range *at;
+    size_t count, room;
+};
+
+/* A VM fd and what its vCPUs share.
+ * lock guards everything below it; paused and the vCPUs' gate_passed are also read and written without it, see gate.c. */
+struct kb_vm {
+    int fd;
+    bool sync_regs;            /* KVM_RUN can hand the registers over in the run page */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    atomic_uint paused;        /* pausers: no vCPU may be in KVM_RUN while it is not 0 */
+    struct kb_vcpu *vcpus;     /* open ones, linked by next */
+    struct kb_ranges ranges[KB_SPACES];
+};
+
+/* The access that the run page holds: `count` elements of `size` bytes at `data`, `next` to be reported first. */
+struct kb_access {
+    uint64_t addr;
+    uint8_t *data;
+    uint32_t count, next;
+    uint8_t size, is_write, is_memory;
+    bool answer_due;           /* the element reported last is a read that has no answer yet */
+    bool completion_due;       /* KVM_RUN has still to finish the instruction */
+};
+
+/* A vCPU fd, its run page and its thread's state in the run loop.
+ * The owner thread alone uses fd, run and access, between kb_vcpu_begin and kb_vcpu_end. lock guards closed, busy and
+ * tid: a kick signals only a thread that is inside, and kb_vcpu_close unmaps nothing that is in use. immediate_exit is
+ * stored by whoever holds lock, and by the owner. */
+struct kb_vcpu {
+    int fd;
+    int stats_fd;
+    uint64_t returns;          /* KVM_RUN came back with an exit: written by the owner, read by anyone */
+    uint64_t interrupted;      /* KVM_RUN came back with EINTR */
+    struct kb_vm *vm;
+    struct kvm_run *run;
+    size_t run_size;
+    uint64_t owner;            /* kb_thread.serial of the thread that opened it */
+    pthread_mutex_t lock;
+    pthread_cond_t idle;
+    bool closed;
+    bool busy;
+    pid_t tid;                 /* of the thread inside kb_vcpu_enter, else 0 */
+    atomic_bool kicked;
+    atomic_bool gate_passed;   /* may be in KVM_RUN */
+    bool failed;               /* an exit that is no access was met while completing: it waits to be reported */
+    struct kb_access access;
+    struct kb_vcpu *next;
+};
+
+/* What kb_vcpu_enter reports: one element of an access, or another exit (size 0). An access that is trapped comes as a
+ * packet as well, in the layout that its reader wants it in: zx_port_packet_t of GUEST_IO and GUEST_MEM (arm64's). */
+struct kb_exit {
+    uint64_t addr;
+    uint64_t key;              /* of the range that the address is in */
+    uint32_t reason;           /* KVM_EXIT_* */
+    uint32_t suberror;         /* KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_FAIL_ENTRY */
+    uint32_t data;             /* of a write */
+    uint8_t size;              /* bytes, 1 to 4 */
+    uint8_t is_write, is_memory;
+    uint8_t packet[48];
+};
+
+/* The fast path of an interrupt that is bound to vCPUs: which eventfds a trigger writes. */
+enum { KB_TRIGGER_EXTRA = 255 };
+struct kb_trigger {
+    atomic_int state;
+    atomic_uint users;         /* threads inside kb_trigger_fire */
+    int eventfd;
+    atomic_int extra_count;
+    int *extra;                /* one more eventfd for each further APIC cluster */
+};
+
+/* system.c */
+int kb_ioctl(int fd, unsigned long request, void *argument);
+int kb_system_open(const char *path);
+int kb_check_extension(int fd, unsigned capability);
+int kb_vm_create(int system_fd);
+int kb_vcpu_run_size(int system_fd);
+int kb_physical_address_bits(int system_fd);
+struct kvm_cpuid2 *kb_supported_cpuid(int system_fd);
+
+/* vm.c */
+int kb_vm_init(struct kb_vm *vm, int vm_fd, int split_irqchip, int pit);
+void kb_vm_destroy(struct kb_vm *vm);
+int kb_vm_set_memory(struct kb_vm *vm, unsigned slot, uint32_t flags, uint64_t guest_addr, uint64_t size, void *host);
+int kb_vm_set_gsi_routing(struct kb_vm *vm, void *table);
+int kb_vm_irqfd(struct kb_vm *vm, int eventfd, unsigned gsi, uint32_t flags, int resample_fd);
+int kb_vm_ioeventfd(struct kb_vm *vm, int eventfd, uint64_t addr, unsigned length, uint32_t flags);
+int kb_vm_signal_msi(struct kb_vm *vm, uint32_t address_lo, uint32_t address_hi, uint32_t data);
+
+/* gate.c */
+void kb_vm_pause(struct kb_vm *vm);
+void kb_vm_resume(struct kb_vm *vm);
+void kb_gate_pass(struct kb_vcpu *vcpu);
+void kb_gate_leave(struct kb_vcpu *vcpu);
+void kb_gate_add(struct kb_vcpu *vcpu);
+void kb_gate_remove(struct kb_vcpu *vcpu);
+
+/* ranges.c */
+int kb_ranges_add(struct kb_vm *vm, int space, uint64_t start, uint64_t size, uint64_t key);
+bool kb_ranges_find(struct kb_vm *vm, enum kb_space space, uint64_t addr, uint64_t *key);
+
+/* vcpu.c */
+int kb_vcpu_open(struct kb_vcpu *vcpu, struct kb_vm *vm, int system_fd, unsigned id, size_t run_size);
+int kb_vcpu_start_real(struct kb_vcpu *vcpu, uint64_t entry);
+int kb_vcpu_start_long(struct kb_vcpu *vcpu, uint64_t entry);
+void kb_vcpu_close(struct kb_vcpu *vcpu);
+void kb_vcpu_after_fork(struct kb_vcpu *vcpu);
+
+/* registers.c: in the order of x86's register numbers (rax rcx rdx rbx rsp rbp rsi rdi r8..r15), then rflags, rip */
+int kb_vcpu_get_registers(struct kb_vcpu *vcpu, uint64_t registers[18]);
+int kb_vcpu_set_registers(struct kb_vcpu *vcpu, const uint64_t registers[17]);
+int kb_vcpu_code_position(struct kb_vcpu *vcpu, uint16_t *cs, uint64_t *cs_base, uint64_t *ip);
+
+int kb_vcpu_begin(struct kb_vcpu *vcpu, pid_t tid);
+void kb_vcpu_end(struct kb_vcpu *vcpu);
+
+/* run.c */
+enum { KB_STOPPED, KB_PACKET }; /* what kb_vcpu_enter returns */
+int kb_vcpu_enter(struct kb_vcpu *vcpu, struct kb_exit *exit, int64_t deadline_ns);
+int kb_vcpu_answer(struct kb_vcpu *vcpu, unsigned size, uint32_t data);
+int kb_vcpu_complete(struct kb_vcpu *vcpu);
+int kb_vcpu_kick(struct kb_vcpu *vcpu);
+int kb_vcpu_is_kicked(struct kb_vcpu *vcpu);
+
+/* signals.c */
+struct kb_thread {
+    uint64_t serial;           /* tells threads apart for good: kernel ids are used again */
+    pid_t tid;
+    bool is_main;
+    struct kb_vcpu *vcpu;      /* whose run page the kick handler writes */
+};
+int kb_kick_signal(void);
+int kb_kick_install(void);
+int kb_kick_timer(timer_t *timer, pid_t tid);
+int kb_signals_learn(int signo);
+void kb_signals_after_fork(void);
+struct kb_thread *kb_thread_self(void);
+struct kb_thread *kb_thread_enter(struct kb_vcpu *vcpu);
+void kb_thread_leave(struct kb_thread *thread);
+bool kb_thread_signalled(struct kb_thread *thread);
+void kb_stop(struct kb_vcpu *vcpu);
+
+/* trigger.c */
+int kb_trigger_fire(struct kb_trigger *trigger);
+int kb_trigger_arm(struct kb_trigger *trigger, int eventfd);
+int kb_trigger_add(struct kb_trigger *trigger, int eventfd);
+void kb_trigger_retire(struct kb_trigger *trigger);
+
+/* wait.c */
+int64_t kb_now_ns(void);
+int kb_wait_readable(int fd, int cancel_fd, int64_t deadline_ns);
+int kb_eventfd_drain(int fd, uint64_t *count);
+int kb_eventfd_add(int fd, uint64_t count);
+int kb_wait_u32(const void *host, uint32_t at_least, int64_t deadline_ns);
+uint32_t kb_read_u32(const void *host);
+
+/* memory.c */
+int kb_map(int fd, uint64_t offset, size_t size, void **host);
+int kb_unmap(void *host, size_t size);
+
+/* measure.c */
+uint64_t kb_tsc(void);
+int kb_measure_latency(int eventfd, const void *count, const void *stamp, unsigned rounds, uint64_t gap_ns,
+                       uint64_t *to_guest, uint64_t *to_host);
+int kb_measure_exits(struct kb_vcpu *vcpu, unsigned rounds, uint64_t *ns);
+int kb_measure_create(const char *path, const void *image, size_t size, unsigned rounds, uint64_t *ns);
+
+#endif

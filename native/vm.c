@@ -1,0 +1,94 @@
+/* A VM fd: its interrupt controllers, memory slots, routes, irqfds and ioeventfds. */
+#include "shim.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+enum {
+    TSS_ADDR = 0xfffbd000,          /* three pages; KVM on Intel needs them to run real mode */
+    IDENTITY_MAP_ADDR = 0xfffbc000, /* one page */
+};
+
+static int enable(int vm_fd, uint32_t capability, uint64_t argument)
+{
+    struct kvm_enable_cap cap = {.cap = capability, .args = {argument}};
+    return kb_ioctl(vm_fd, KVM_ENABLE_CAP, &cap);
+}
+
+static int set_up(int fd, bool split_irqchip, bool pit)
+{
+    uint64_t identity_map = IDENTITY_MAP_ADDR;
+    struct kvm_pit_config config = {.flags = 0};
+    int result = kb_ioctl(fd, KVM_SET_TSS_ADDR, (void *)(uintptr_t)TSS_ADDR);
+    if (result >= 0)
+        result = kb_ioctl(fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
+    if (result >= 0)
+        result = enable(fd, KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
+    if (result >= 0)
+        result = split_irqchip ? enable(fd, KVM_CAP_SPLIT_IRQCHIP, 0) : kb_ioctl(fd, KVM_CREATE_IRQCHIP, NULL);
+    if (result >= 0 && pit)
+        result = kb_ioctl(fd, KVM_CREATE_PIT2, &config);
+    return result;
+}
+
+/* Takes over vm_fd, also when it fails. */
+int kb_vm_init(struct kb_vm *vm, int vm_fd, int split_irqchip, int pit)
+{
+    int result = set_up(vm_fd, split_irqchip, pit);
+    if (result < 0) {
+        close(vm_fd);
+        return result;
+    }
+    int sync = kb_check_extension(vm_fd, KVM_CAP_SYNC_REGS);
+    vm->fd = vm_fd;
+    vm->sync_regs = sync > 0 && sync & KVM_SYNC_X86_REGS;
+    pthread_mutex_init(&vm->lock, NULL);
+    pthread_cond_init(&vm->changed, NULL);
+    return 0;
+}
+
+void kb_vm_destroy(struct kb_vm *vm)
+{
+    close(vm->fd);
+    vm->fd = -1;
+    for (int space = 0; space < KB_SPACES; space++)
+        free(vm->ranges[space].at);
+    pthread_cond_destroy(&vm->changed);
+    pthread_mutex_destroy(&vm->lock);
+}
+
+int kb_vm_set_memory(struct kb_vm *vm, unsigned slot, uint32_t flags, uint64_t guest_addr, uint64_t size, void *host)
+{
+    struct kvm_userspace_memory_region region = {
+        .slot = slot, .flags = flags, .guest_phys_addr = guest_addr, .memory_size = size,
+        .userspace_addr = (uintptr_t)host,
+    };
+    return kb_ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+/* table: a struct kvm_irq_routing with its entries behind it. It replaces the whole table of the VM. */
+int kb_vm_set_gsi_routing(struct kb_vm *vm, void *table)
+{
+    return kb_ioctl(vm->fd, KVM_SET_GSI_ROUTING, table);
+}
+
+int kb_vm_irqfd(struct kb_vm *vm, int eventfd, unsigned gsi, uint32_t flags, int resample_fd)
+{
+    struct kvm_irqfd irqfd = {.fd = (uint32_t)eventfd, .gsi = gsi, .flags = flags};
+    if (flags & KVM_IRQFD_FLAG_RESAMPLE)
+        irqfd.resamplefd = (uint32_t)resample_fd;
+    return kb_ioctl(vm->fd, KVM_IRQFD, &irqfd);
+}
+
+int kb_vm_ioeventfd(struct kb_vm *vm, int eventfd, uint64_t addr, unsigned length, uint32_t flags)
+{
+    struct kvm_ioeventfd ioeventfd = {.addr = addr, .len = length, .fd = eventfd, .flags = flags};
+    return kb_ioctl(vm->fd, KVM_IOEVENTFD, &ioeventfd);
+}
+
+/* Returns how many vCPUs the message reached. */
+int kb_vm_signal_msi(struct kb_vm *vm, uint32_t address_lo, uint32_t address_hi, uint32_t data)
+{
+    struct kvm_msi msi = {.address_lo = address_lo, .address_hi = address_hi, .data = data};
+    return kb_ioctl(vm->fd, KVM_SIGNAL_MSI, &msi);
+}

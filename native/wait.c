@@ -1,0 +1,100 @@
+/* Sleeping in the kernel, and the eventfd calls that must not block. */
+#include "shim.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+int64_t kb_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+static struct timespec until(int64_t deadline_ns)
+{
+    int64_t now = kb_now_ns(), rest = deadline_ns > now ? deadline_ns - now : 0;
+    return (struct timespec){rest / 1000000000, rest % 1000000000};
+}
+
+/* Sleeps until fd (1) or cancel_fd (2; -1 for none) is readable, or the deadline (0; INT64_MAX for none). -EINTR: Python
+ * has a signal to handle. Signals are held off until ppoll lets them in, so that one which comes just before is seen. */
+int kb_wait_readable(int fd, int cancel_fd, int64_t deadline_ns)
+{
+    struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}, {.fd = cancel_fd, .events = POLLIN}};
+    sigset_t all, before;
+    int result = -EINTR;
+    struct kb_thread *thread = kb_thread_enter(NULL);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (!kb_thread_signalled(thread)) {
+        struct timespec timeout = until(deadline_ns);
+        result = ppoll(fds, 2, deadline_ns == INT64_MAX ? NULL : &timeout, &before);
+        if (result < 0)
+            result = -errno;
+        else if (result > 0)
+            result = fds[1].revents ? 2 : 1;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    kb_thread_leave(thread);
+    return result;
+}
+
+/* Takes the count of an eventfd, 0 if there is none. RWF_NOWAIT, because O_NONBLOCK would be set for everybody who
+ * shares the file. */
+int kb_eventfd_drain(int fd, uint64_t *count)
+{
+    struct iovec vector = {.iov_base = count, .iov_len = sizeof *count};
+    *count = 0;
+    if (preadv2(fd, &vector, 1, -1, RWF_NOWAIT) >= 0)
+        return 0;
+    if (errno == EAGAIN) {
+        *count = 0;
+        return 0;
+    }
+    return -errno;
+}
+
+int kb_eventfd_add(int fd, uint64_t count)
+{
+    return write(fd, &count, sizeof count) < 0 ? -errno : 0;
+}
+
+uint32_t kb_read_u32(const void *host)
+{
+    return __atomic_load_n((const uint32_t *)host, __ATOMIC_SEQ_CST);
+}
+
+enum {
+    WATCH_NS = 50 * 1000,              /* an answer from a guest that is awake comes within this time */
+    NAP_MIN_NS = 20 * 1000,
+    NAP_MAX_NS = 1000 * 1000,
+    TURN_NS = 50 * 1000 * 1000,        /* Python looks at its signals at least this often */
+};
+
+/* 1: the guest's counter has come to at_least; 0: the deadline; -EINTR: call again. A store by a guest
+ * wakes nobody, so after a short watch this thread naps, ever longer. */
+int kb_wait_u32(const void *host, uint32_t at_least, int64_t deadline_ns)
+{
+    int64_t start = kb_now_ns(), now = start, nap = NAP_MIN_NS;
+    for (;;) {
+        if (kb_read_u32(host) >= at_least)
+            return 1;
+        now = kb_now_ns();
+        if (now >= deadline_ns)
+            return 0;
+        if (now - start >= TURN_NS)
+            return -EINTR;
+        if (now - start < WATCH_NS) {
+            __builtin_ia32_pause();
+            continue;
+        }
+        struct timespec rest = {.tv_nsec = nap < deadline_ns - now ? nap : deadline_ns - now};
+        if (nanosleep(&rest, NULL) < 0)
+            return -EINTR;
+        nap = nap * 3 / 2 < NAP_MAX_NS ? nap * 3 / 2 : NAP_MAX_NS;
+    }
+}
