@@ -1,0 +1,260 @@
+"""Zircon's numbers, under their full C names.
+
+Where eras differ the value is that of 2021 to August 2022 (`zx_vcpu_enter`), but the resource kinds and the
+VMO rights are those of 2018. Statuses are `Status` members, everything else is a plain int.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kvmbind.abi.status import Status
+
+# Statuses
+ZX_OK: Final = Status.OK
+ZX_ERR_INTERNAL: Final = Status.INTERNAL
+ZX_ERR_NOT_SUPPORTED: Final = Status.NOT_SUPPORTED
+ZX_ERR_NO_RESOURCES: Final = Status.NO_RESOURCES
+ZX_ERR_NO_MEMORY: Final = Status.NO_MEMORY
+ZX_ERR_INTERNAL_INTR_RETRY: Final = Status.INTERNAL_INTR_RETRY
+ZX_ERR_INVALID_ARGS: Final = Status.INVALID_ARGS
+ZX_ERR_BAD_HANDLE: Final = Status.BAD_HANDLE
+ZX_ERR_WRONG_TYPE: Final = Status.WRONG_TYPE
+ZX_ERR_BAD_SYSCALL: Final = Status.BAD_SYSCALL
+ZX_ERR_OUT_OF_RANGE: Final = Status.OUT_OF_RANGE
+ZX_ERR_BUFFER_TOO_SMALL: Final = Status.BUFFER_TOO_SMALL
+ZX_ERR_BAD_STATE: Final = Status.BAD_STATE
+ZX_ERR_TIMED_OUT: Final = Status.TIMED_OUT
+ZX_ERR_SHOULD_WAIT: Final = Status.SHOULD_WAIT
+ZX_ERR_CANCELED: Final = Status.CANCELED
+ZX_ERR_PEER_CLOSED: Final = Status.PEER_CLOSED
+ZX_ERR_NOT_FOUND: Final = Status.NOT_FOUND
+ZX_ERR_ALREADY_EXISTS: Final = Status.ALREADY_EXISTS
+ZX_ERR_ALREADY_BOUND: Final = Status.ALREADY_BOUND
+ZX_ERR_UNAVAILABLE: Final = Status.UNAVAILABLE
+ZX_ERR_ACCESS_DENIED: Final = Status.ACCESS_DENIED
+ZX_ERR_IO: Final = Status.IO
+ZX_ERR_IO_REFUSED: Final = Status.IO_REFUSED
+ZX_ERR_IO_DATA_INTEGRITY: Final = Status.IO_DATA_INTEGRITY
+ZX_ERR_IO_DATA_LOSS: Final = Status.IO_DATA_LOSS
+ZX_ERR_IO_NOT_PRESENT: Final = Status.IO_NOT_PRESENT
+ZX_ERR_IO_OVERRUN: Final = Status.IO_OVERRUN
+ZX_ERR_IO_MISSED_DEADLINE: Final = Status.IO_MISSED_DEADLINE
+ZX_ERR_IO_INVALID: Final = Status.IO_INVALID
+ZX_ERR_BAD_PATH: Final = Status.BAD_PATH
+ZX_ERR_NOT_DIR: Final = Status.NOT_DIR
+ZX_ERR_NOT_FILE: Final = Status.NOT_FILE
+ZX_ERR_FILE_BIG: Final = Status.FILE_BIG
+ZX_ERR_NO_SPACE: Final = Status.NO_SPACE
+ZX_ERR_NOT_EMPTY: Final = Status.NOT_EMPTY
+ZX_ERR_STOP: Final = Status.STOP
+ZX_ERR_NEXT: Final = Status.NEXT
+ZX_ERR_ASYNC: Final = Status.ASYNC
+ZX_ERR_PROTOCOL_NOT_SUPPORTED: Final = Status.PROTOCOL_NOT_SUPPORTED
+ZX_ERR_ADDRESS_UNREACHABLE: Final = Status.ADDRESS_UNREACHABLE
+ZX_ERR_ADDRESS_IN_USE: Final = Status.ADDRESS_IN_USE
+ZX_ERR_NOT_CONNECTED: Final = Status.NOT_CONNECTED
+ZX_ERR_CONNECTION_REFUSED: Final = Status.CONNECTION_REFUSED
+ZX_ERR_CONNECTION_RESET: Final = Status.CONNECTION_RESET
+ZX_ERR_CONNECTION_ABORTED: Final = Status.CONNECTION_ABORTED
+
+# Handles and kernel object ids
+ZX_HANDLE_INVALID: Final = 0
+#: Set in every valid handle.
+ZX_HANDLE_FIXED_BITS_MASK: Final = 0x3
+ZX_KOID_INVALID: Final = 0
+ZX_KOID_KERNEL: Final = 1
+#: The lowest koid that an object can have.
+ZX_KOID_FIRST: Final = 1024
+
+# Object types: `InfoHandleBasic.type`
+ZX_OBJ_TYPE_NONE: Final = 0
+ZX_OBJ_TYPE_PROCESS: Final = 1
+ZX_OBJ_TYPE_THREAD: Final = 2
+ZX_OBJ_TYPE_VMO: Final = 3
+ZX_OBJ_TYPE_CHANNEL: Final = 4
+ZX_OBJ_TYPE_EVENT: Final = 5
+ZX_OBJ_TYPE_PORT: Final = 6
+ZX_OBJ_TYPE_INTERRUPT: Final = 9
+ZX_OBJ_TYPE_PCI_DEVICE: Final = 11
+ZX_OBJ_TYPE_LOG: Final = 12
+ZX_OBJ_TYPE_SOCKET: Final = 14
+ZX_OBJ_TYPE_RESOURCE: Final = 15
+ZX_OBJ_TYPE_EVENTPAIR: Final = 16
+ZX_OBJ_TYPE_JOB: Final = 17
+ZX_OBJ_TYPE_VMAR: Final = 18
+ZX_OBJ_TYPE_FIFO: Final = 19
+ZX_OBJ_TYPE_GUEST: Final = 20
+ZX_OBJ_TYPE_VCPU: Final = 21
+ZX_OBJ_TYPE_TIMER: Final = 22
+ZX_OBJ_TYPE_IOMMU: Final = 23
+ZX_OBJ_TYPE_BTI: Final = 24
+ZX_OBJ_TYPE_PROFILE: Final = 25
+ZX_OBJ_TYPE_PMT: Final = 26
+ZX_OBJ_TYPE_SUSPEND_TOKEN: Final = 27
+ZX_OBJ_TYPE_PAGER: Final = 28
+ZX_OBJ_TYPE_EXCEPTION: Final = 29
+ZX_OBJ_TYPE_CLOCK: Final = 30
+ZX_OBJ_TYPE_STREAM: Final = 31
+ZX_OBJ_TYPE_MSI: Final = 32
+
+# Rights
+ZX_RIGHT_NONE: Final = 0
+ZX_RIGHT_DUPLICATE: Final = 1 << 0
+ZX_RIGHT_TRANSFER: Final = 1 << 1
+ZX_RIGHT_READ: Final = 1 << 2
+ZX_RIGHT_WRITE: Final = 1 << 3
+ZX_RIGHT_EXECUTE: Final = 1 << 4
+ZX_RIGHT_MAP: Final = 1 << 5
+ZX_RIGHT_GET_PROPERTY: Final = 1 << 6
+ZX_RIGHT_SET_PROPERTY: Final = 1 << 7
+ZX_RIGHT_ENUMERATE: Final = 1 << 8
+ZX_RIGHT_DESTROY: Final = 1 << 9
+ZX_RIGHT_SET_POLICY: Final = 1 << 10
+ZX_RIGHT_GET_POLICY: Final = 1 << 11
+ZX_RIGHT_SIGNAL: Final = 1 << 12
+ZX_RIGHT_SIGNAL_PEER: Final = 1 << 13
+ZX_RIGHT_WAIT: Final = 1 << 14
+ZX_RIGHT_INSPECT: Final = 1 << 15
+ZX_RIGHT_MANAGE_JOB: Final = 1 << 16
+ZX_RIGHT_MANAGE_PROCESS: Final = 1 << 17
+ZX_RIGHT_MANAGE_THREAD: Final = 1 << 18
+ZX_RIGHT_APPLY_PROFILE: Final = 1 << 19
+#: No right, but "those that the handle has", for `zx_handle_duplicate` and `zx_handle_replace`.
+ZX_RIGHT_SAME_RIGHTS: Final = 1 << 31
+
+ZX_RIGHTS_BASIC: Final = ZX_RIGHT_TRANSFER | ZX_RIGHT_DUPLICATE | ZX_RIGHT_WAIT | ZX_RIGHT_INSPECT
+ZX_RIGHTS_IO: Final = ZX_RIGHT_READ | ZX_RIGHT_WRITE
+ZX_RIGHTS_PROPERTY: Final = ZX_RIGHT_GET_PROPERTY | ZX_RIGHT_SET_PROPERTY
+
+# Rights of an object's first handle
+ZX_DEFAULT_GUEST_RIGHTS: Final = (
+    ZX_RIGHT_TRANSFER | ZX_RIGHT_DUPLICATE | ZX_RIGHT_WRITE | ZX_RIGHT_INSPECT | ZX_RIGHT_MANAGE_PROCESS
+)
+ZX_DEFAULT_VCPU_RIGHTS: Final = ZX_RIGHTS_BASIC | ZX_RIGHTS_IO | ZX_RIGHT_EXECUTE | ZX_RIGHT_SIGNAL
+ZX_DEFAULT_INTERRUPT_RIGHTS: Final = ZX_RIGHTS_BASIC | ZX_RIGHTS_IO | ZX_RIGHT_SIGNAL
+ZX_DEFAULT_PORT_RIGHTS: Final = (ZX_RIGHTS_BASIC & ~ZX_RIGHT_WAIT) | ZX_RIGHTS_IO
+#: With EXECUTE, as in 2018, since guests run from VMOs.
+ZX_DEFAULT_VMO_RIGHTS: Final = (
+    ZX_RIGHTS_BASIC | ZX_RIGHTS_IO | ZX_RIGHTS_PROPERTY | ZX_RIGHT_EXECUTE | ZX_RIGHT_MAP | ZX_RIGHT_SIGNAL
+)
+ZX_DEFAULT_VMAR_RIGHTS: Final = ZX_RIGHTS_BASIC & ~ZX_RIGHT_WAIT
+#: kvmbind's name for the rights of the VMAR that `zx_guest_create` returns; C has no name for them.
+ZX_DEFAULT_GUEST_VMAR_RIGHTS: Final = ZX_DEFAULT_VMAR_RIGHTS | ZX_RIGHTS_IO | ZX_RIGHT_EXECUTE
+ZX_DEFAULT_RESOURCE_RIGHTS: Final = ZX_RIGHT_TRANSFER | ZX_RIGHT_DUPLICATE | ZX_RIGHT_WRITE | ZX_RIGHT_INSPECT
+
+# Signals
+ZX_SIGNAL_NONE: Final = 0
+ZX_VMO_ZERO_CHILDREN: Final = 1 << 3
+ZX_VIRTUAL_INTERRUPT_UNTRIGGERED: Final = 1 << 4
+ZX_SIGNAL_HANDLE_CLOSED: Final = 1 << 23
+ZX_USER_SIGNAL_0: Final = 1 << 24
+ZX_USER_SIGNAL_1: Final = 1 << 25
+ZX_USER_SIGNAL_2: Final = 1 << 26
+ZX_USER_SIGNAL_3: Final = 1 << 27
+ZX_USER_SIGNAL_4: Final = 1 << 28
+ZX_USER_SIGNAL_5: Final = 1 << 29
+ZX_USER_SIGNAL_6: Final = 1 << 30
+ZX_USER_SIGNAL_7: Final = 1 << 31
+ZX_USER_SIGNAL_ALL: Final = 0xFF000000
+
+# Times, in ns of the monotonic clock
+ZX_TIME_INFINITE: Final = 2**63 - 1
+ZX_TIME_INFINITE_PAST: Final = -(2**63)
+
+# `zx_object_get_info` topics
+ZX_INFO_HANDLE_VALID: Final = 1
+ZX_INFO_HANDLE_BASIC: Final = 2
+ZX_INFO_VMAR: Final = 7
+ZX_INFO_RESOURCE: Final = 18
+ZX_INFO_HANDLE_COUNT: Final = 19
+ZX_INFO_VMO: Final = 23
+ZX_INFO_MSI: Final = 28
+ZX_INFO_GUEST_STATS: Final = 29
+ZX_INFO_VCPU: Final = 32
+
+#: `InfoHandleBasic.props`: signals of this object can be waited for.
+ZX_OBJ_PROP_WAITABLE: Final = 1
+#: `InfoVcpu.flags`: a kick is waiting for the next enter.
+ZX_INFO_VCPU_FLAG_KICKED: Final = 1 << 0
+# `InfoVmo.flags`
+ZX_INFO_VMO_TYPE_PAGED: Final = 1 << 0
+ZX_INFO_VMO_RESIZABLE: Final = 1 << 1
+ZX_INFO_VMO_VIA_HANDLE: Final = 1 << 3
+
+# Properties
+ZX_PROP_NAME: Final = 3
+#: Bytes of a name, its NUL included.
+ZX_MAX_NAME_LEN: Final = 32
+
+# Ports
+ZX_PORT_BIND_TO_INTERRUPT: Final = 1
+ZX_WAIT_ASYNC_ONCE: Final = 0
+ZX_WAIT_ASYNC_TIMESTAMP: Final = 1
+ZX_WAIT_ASYNC_EDGE: Final = 2
+
+# `PortPacket.type`
+ZX_PKT_TYPE_USER: Final = 0
+ZX_PKT_TYPE_SIGNAL_ONE: Final = 1
+ZX_PKT_TYPE_GUEST_BELL: Final = 3
+ZX_PKT_TYPE_GUEST_MEM: Final = 4
+ZX_PKT_TYPE_GUEST_IO: Final = 5
+ZX_PKT_TYPE_GUEST_VCPU: Final = 6
+ZX_PKT_TYPE_INTERRUPT: Final = 7
+ZX_PKT_TYPE_PAGE_REQUEST: Final = 9
+
+# `PacketGuestVcpu.type`
+ZX_PKT_GUEST_VCPU_INTERRUPT: Final = 0
+ZX_PKT_GUEST_VCPU_STARTUP: Final = 1
+ZX_PKT_GUEST_VCPU_EXIT: Final = 2
+
+# Guests and VCPUs
+ZX_GUEST_TRAP_BELL: Final = 0
+ZX_GUEST_TRAP_MEM: Final = 1
+ZX_GUEST_TRAP_IO: Final = 2
+ZX_VCPU_STATE: Final = 0
+ZX_VCPU_IO: Final = 1
+
+# Interrupts
+ZX_INTERRUPT_REMAP_IRQ: Final = 0x1
+ZX_INTERRUPT_MODE_DEFAULT: Final = 0x0
+ZX_INTERRUPT_MODE_EDGE_LOW: Final = 0x2
+ZX_INTERRUPT_MODE_EDGE_HIGH: Final = 0x4
+ZX_INTERRUPT_MODE_LEVEL_LOW: Final = 0x6
+ZX_INTERRUPT_MODE_LEVEL_HIGH: Final = 0x8
+ZX_INTERRUPT_MODE_EDGE_BOTH: Final = 0xA
+ZX_INTERRUPT_MODE_MASK: Final = 0xE
+ZX_INTERRUPT_VIRTUAL: Final = 0x10
+ZX_INTERRUPT_MAX_SLOTS: Final = 62
+ZX_INTERRUPT_SLOT_USER: Final = 62
+# `zx_interrupt_bind` options
+ZX_INTERRUPT_BIND: Final = 0
+ZX_INTERRUPT_UNBIND: Final = 1
+
+# Resources, kinds as in 2018
+ZX_RSRC_KIND_MMIO: Final = 0
+ZX_RSRC_KIND_IRQ: Final = 1
+ZX_RSRC_KIND_IOPORT: Final = 2
+ZX_RSRC_KIND_HYPERVISOR: Final = 3
+ZX_RSRC_KIND_ROOT: Final = 4
+ZX_RSRC_KIND_VMEX: Final = 5
+ZX_RSRC_KIND_SMC: Final = 6
+#: The number of kinds: the first value that is none.
+ZX_RSRC_KIND_COUNT: Final = 7
+ZX_RSRC_FLAG_EXCLUSIVE: Final = 0x10000
+
+# Memory
+ZX_PAGE_SIZE: Final = 4096
+ZX_VMO_RESIZABLE: Final = 1 << 1
+ZX_VM_PERM_READ: Final = 1 << 0
+ZX_VM_PERM_WRITE: Final = 1 << 1
+ZX_VM_PERM_EXECUTE: Final = 1 << 2
+ZX_VM_COMPACT: Final = 1 << 3
+ZX_VM_SPECIFIC: Final = 1 << 4
+ZX_VM_SPECIFIC_OVERWRITE: Final = 1 << 5
+ZX_VM_CAN_MAP_SPECIFIC: Final = 1 << 6
+ZX_VM_CAN_MAP_READ: Final = 1 << 7
+ZX_VM_CAN_MAP_WRITE: Final = 1 << 8
+ZX_VM_CAN_MAP_EXECUTE: Final = 1 << 9
+ZX_VM_MAP_RANGE: Final = 1 << 10
+ZX_VM_REQUIRE_NON_RESIZABLE: Final = 1 << 11
