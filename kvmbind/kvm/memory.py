@@ -1,0 +1,98 @@
+"""A memfd, and the host mappings through which a VM sees it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from kvmbind._shim import ffi, lib
+from kvmbind.kvm import descriptors
+from kvmbind.kvm.calls import check
+
+if TYPE_CHECKING:
+    from kvmbind._shim import Host
+
+PAGE_SIZE = 4096
+
+
+def page_up(size: int) -> int:
+    """Rounds up to whole pages."""
+    return (size + PAGE_SIZE - 1) & -PAGE_SIZE
+
+
+class Memory:
+    """A memfd of whole pages, zero at first.
+
+    Threads: any thread may call any method. The owner closes it when nobody is inside a call on it.
+    """
+
+    __slots__ = ("fd", "size")
+
+    def __init__(self, size: int) -> None:
+        """Makes it; pages are allocated when they are touched.
+
+        Args:
+            size: Bytes, a multiple of 4096.
+
+        Raises:
+            OSError: No fd or no memory is left.
+        """
+        self.size = size
+        with descriptors.lock:
+            self.fd = descriptors.adopt(os.memfd_create("kvmbind", os.MFD_CLOEXEC))
+        try:
+            os.ftruncate(self.fd, size)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Returns bytes that lie within the size."""
+        parts = []
+        while length:
+            part = os.pread(self.fd, length, offset)
+            parts.append(part)
+            offset += len(part)
+            length -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def write(self, data: bytes | bytearray | memoryview, offset: int) -> None:
+        """Writes bytes that fit into the size."""
+        rest = memoryview(data).cast("B")
+        while rest:
+            written = os.pwrite(self.fd, rest, offset)
+            rest = rest[written:]
+            offset += written
+
+    def map(self, offset: int, size: int) -> Mapping:
+        """Maps a part of it into this process; it may reach past the end."""
+        return Mapping(self.fd, offset, size)
+
+    def close(self) -> None:
+        """Closes the memfd; mappings go on."""
+        descriptors.close(self.fd)
+
+
+class Mapping:
+    """A host mapping of a memfd. It goes when nobody refers to it or to a view of it any more.
+
+    Threads: any thread may use it.
+    """
+
+    __slots__ = ("_base", "host", "size")
+
+    def __init__(self, fd: int, offset: int, size: int) -> None:
+        """Maps `size` bytes at `offset` of a memfd, readable and writable."""
+        slot = ffi.new("void *[1]")
+        check(lib.kb_map(fd, offset, size, slot), "mmap")
+        self.host = ffi.gc(slot[0], lambda host: lib.kb_unmap(host, size), size)
+        self._base = ffi.cast("char *", self.host)
+        self.size = size
+
+    def at(self, offset: int) -> Host:
+        """Returns the host address of a byte; valid while this object is referred to."""
+        return self._base + offset
+
+    def view(self) -> memoryview:
+        """Returns all of it, writable."""
+        return memoryview(ffi.buffer(self.host, self.size))

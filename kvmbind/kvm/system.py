@@ -1,0 +1,85 @@
+"""/dev/kvm: what this host's KVM can do, and whether that is enough."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from kvmbind._shim import lib
+from kvmbind.kvm import descriptors
+from kvmbind.kvm.calls import check
+
+#: KVM_CAP_* numbers that every guest needs, and what for.
+REQUIRED = {
+    3: ("KVM_CAP_USER_MEMORY", "to give guests memory"),
+    4: ("KVM_CAP_SET_TSS_ADDR", "to run real mode"),
+    14: ("KVM_CAP_MP_STATE", "to start VCPUs"),
+    25: ("KVM_CAP_IRQ_ROUTING", "to route interrupts"),
+    32: ("KVM_CAP_IRQFD", "to bind interrupts to VCPUs"),
+    36: ("KVM_CAP_IOEVENTFD", "to ring bells"),
+    37: ("KVM_CAP_SET_IDENTITY_MAP_ADDR", "to run real mode"),
+    77: ("KVM_CAP_SIGNAL_MSI", "to interrupt VCPUs"),
+    121: ("KVM_CAP_SPLIT_IRQCHIP", "to have local APICs"),
+    129: ("KVM_CAP_X2APIC_API", "to address many VCPUs"),
+    136: ("KVM_CAP_IMMEDIATE_EXIT", "to kick VCPUs"),
+}
+NR_VCPUS_MAX = 66
+NR_MEMSLOTS = 10
+IRQ_ROUTING = 25
+
+_REMEDIES = {
+    errno.ENOENT: "{device} does not exist: load kvm_intel or kvm_amd (sudo modprobe), switch virtualization on in the "
+    "firmware or in the outer hypervisor, or give a container --device {device}",
+    errno.EACCES: "{device} may not be opened: join its group (sudo usermod -aG kvm $USER, then log in again)",
+    errno.EPROTO: "{device} does not speak version 12 of the KVM API: use Linux's own KVM",
+    errno.ENOTTY: "{device} is no KVM device: name the one that is, usually /dev/kvm",
+}
+_REMEDIES[errno.EPERM] = _REMEDIES[errno.EACCES]
+_REMEDIES[errno.ENXIO] = _REMEDIES[errno.ENODEV] = _REMEDIES[errno.ENOENT]
+
+
+class System:
+    """An open /dev/kvm.
+
+    Threads: any thread may use it. Its owner closes it when nobody is inside a call on it.
+    """
+
+    __slots__ = ("address_bits", "device", "fd", "run_size")
+
+    def __init__(self, device: str = "/dev/kvm") -> None:
+        """Opens `device` and checks that it can do what kvmbind needs.
+
+        Raises:
+            OSError: It cannot be opened, or lacks something; the message says what to do.
+        """
+        self.device = device
+        with descriptors.lock:
+            result = lib.kb_system_open(os.fsencode(device))
+            if result < 0:
+                remedy = _REMEDIES.get(-result, "{device} cannot be opened: " + os.strerror(-result))
+                raise OSError(-result, remedy.format(device=device))
+            self.fd = descriptors.adopt(result)
+        try:
+            self._require_capabilities()
+            self.run_size = check(lib.kb_vcpu_run_size(self.fd), "KVM_GET_VCPU_MMAP_SIZE")
+            self.address_bits = check(lib.kb_physical_address_bits(self.fd), "KVM_GET_SUPPORTED_CPUID")
+        except BaseException:
+            self.close()
+            raise
+
+    def _require_capabilities(self) -> None:
+        for number, (name, purpose) in REQUIRED.items():
+            if self.capability(number) <= 0:
+                raise OSError(
+                    errno.EOPNOTSUPP,
+                    f"{self.device} lacks {name}, needed {purpose}: use an x86-64 host with Linux 4.18 or newer "
+                    "and its own KVM",
+                )
+
+    def capability(self, number: int) -> int:
+        """Returns what KVM_CHECK_EXTENSION answers for a KVM_CAP_* number: 0 if it is not there."""
+        return lib.kb_check_extension(self.fd, number)
+
+    def close(self) -> None:
+        """Closes the device; guests made from it go on."""
+        descriptors.close(self.fd)

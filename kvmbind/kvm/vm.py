@@ -1,0 +1,93 @@
+"""A VM fd: interrupt controllers, memory slots, MSIs, irqfds."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from kvmbind._shim import ffi, lib
+from kvmbind.kvm import descriptors
+from kvmbind.kvm.calls import check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kvmbind._shim import CData
+    from kvmbind.kvm.msi import Message
+    from kvmbind.kvm.system import System
+
+IRQFD_DEASSIGN = 1
+SPACE_IO = 0
+SPACE_MEMORY = 1
+
+#: Where KVM itself puts pages into the guest's physical address space, and the local APIC's page.
+RESERVED = ((0xFFFBC000, 0xFFFC0000), (0xFEE00000, 0xFEE01000))
+
+
+class Vm:
+    """A VM with local APICs, and with PIC, IOAPIC and PIT if asked.
+
+    Threads: any thread may call any method. The owner closes it when nobody is inside a call on it and its vCPUs,
+    irqfds and ioeventfds are gone.
+    """
+
+    __slots__ = ("irqchip", "struct")
+
+    def __init__(self, system: System, *, irqchip: Literal["split", "pc"], pit: bool = False) -> None:
+        """Makes the VM.
+
+        Args:
+            system: The device.
+            irqchip: "split" has local APICs only; "pc" has PIC and IOAPIC too, and takes 15 ms and more to close.
+            pit: Whether a "pc" has the timer 8254.
+
+        Raises:
+            OSError: KVM_CREATE_VM or the set-up failed.
+        """
+        self.irqchip = irqchip
+        self.struct = ffi.new("struct kb_vm *")
+        with descriptors.lock:
+            vm_fd = check(lib.kb_vm_create(system.fd), "KVM_CREATE_VM")
+            check(lib.kb_vm_init(self.struct, vm_fd, irqchip == "split", pit), "KVM_CREATE_IRQCHIP")
+            descriptors.adopt(vm_fd)
+
+    def set_memory(self, slot: int, guest_addr: int, size: int, host: CData, *, flags: int = 0) -> None:
+        """KVM_SET_USER_MEMORY_REGION; a size of 0 deletes the slot."""
+        check(
+            lib.kb_vm_set_memory(self.struct, slot, flags, guest_addr, size, host),
+            "KVM_SET_USER_MEMORY_REGION",
+        )
+
+    def set_gsi_routing(self, table: CData) -> None:
+        """KVM_SET_GSI_ROUTING: replaces the whole table."""
+        check(lib.kb_vm_set_gsi_routing(self.struct, table), "KVM_SET_GSI_ROUTING")
+
+    def assign_irqfd(self, eventfd: int, gsi: int) -> None:
+        """KVM_IRQFD: from now on a write to `eventfd` raises `gsi`. EBUSY: it has an irqfd already, in any VM."""
+        check(lib.kb_vm_irqfd(self.struct, eventfd, gsi, 0, -1), "KVM_IRQFD")
+
+    def deassign_irqfd(self, eventfd: int, gsi: int) -> None:
+        """KVM_IRQFD with KVM_IRQFD_FLAG_DEASSIGN: when it returns no write to `eventfd` raises `gsi` any more."""
+        check(lib.kb_vm_irqfd(self.struct, eventfd, gsi, IRQFD_DEASSIGN, -1), "KVM_IRQFD (de-assign)")
+
+    def signal_msi(self, message: Message) -> int:
+        """KVM_SIGNAL_MSI: sends a message now. Returns how many vCPUs it reached."""
+        return check(lib.kb_vm_signal_msi(self.struct, *message), "KVM_SIGNAL_MSI")
+
+    def add_range(self, space: int, start: int, size: int, key: int) -> None:
+        """Makes accesses to a range carry `key`. EEXIST: it overlaps another of this space."""
+        check(lib.kb_ranges_add(self.struct, space, start, size, key), "adding a range")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keeps all vCPUs out of KVM_RUN; they stay inside enter and go on by themselves afterwards."""
+        try:  # begins before the call: a Ctrl-C that comes during it is raised right behind it
+            lib.kb_vm_pause(self.struct)
+            yield
+        finally:
+            lib.kb_vm_resume(self.struct)
+
+    def close(self) -> None:
+        """Closes the VM fd."""
+        descriptors.disown(self.struct.fd)
+        lib.kb_vm_destroy(self.struct)
