@@ -1,0 +1,5 @@
+"""Zircon's kernel objects on KVM: one module per dispatcher, and the process's handle table.
+
+Locks are taken in this order, each optional: an interrupt's `change`, a port's `lock`, an interrupt's `state_lock`;
+a guest's creation lock; an address space's lock; a routing table's lock; the handle table's; a dispatcher's hold count.
+"""

@@ -1,0 +1,171 @@
+"""Guests: a VM fd, its address space, its routing table, its traps."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from kvmbind.abi.constants import (
+    ZX_DEFAULT_GUEST_RIGHTS,
+    ZX_GUEST_TRAP_BELL,
+    ZX_GUEST_TRAP_IO,
+    ZX_GUEST_TRAP_MEM,
+    ZX_OBJ_TYPE_GUEST,
+)
+from kvmbind.abi.errors import (
+    AlreadyExistsError,
+    InvalidArgsError,
+    NoResourcesError,
+    NotSupportedError,
+    OutOfRangeError,
+    from_os_error,
+)
+from kvmbind.kvm import closer, system
+from kvmbind.kvm.routing import Routing
+from kvmbind.kvm.vm import SPACE_IO, Vm
+from kvmbind.zircon.address_space import AddressSpace
+from kvmbind.zircon.dispatcher import Dispatcher
+from kvmbind.zircon.vmar import VmarDispatcher
+
+if TYPE_CHECKING:
+    from kvmbind.kvm.msi import Message
+    from kvmbind.kvm.vcpu import Vcpu
+    from kvmbind.zircon.port import PortDispatcher
+    from kvmbind.zircon.resource import ResourceDispatcher
+
+ADDRESS_BITS_MAX = 48
+_IO_PORTS = 0xFFFF  # Zircon lets no trap cover the last one
+_U64_END = 1 << 64
+
+
+class GuestDispatcher(Dispatcher):
+    """A guest. Each VCPU holds it, and each VCPU is held by the interrupts that are bound to it.
+
+    Threads: any thread may use it. `_creation` orders the making of VCPUs.
+    """
+
+    __slots__ = ("_creation", "_next_apic_id", "_resource", "_vcpus_max", "routing", "space", "vm")
+
+    TYPE: ClassVar[int] = ZX_OBJ_TYPE_GUEST
+    DEFAULT_RIGHTS: ClassVar[int] = ZX_DEFAULT_GUEST_RIGHTS
+    WAITABLE: ClassVar[bool] = False
+
+    def __init__(
+        self, resource: ResourceDispatcher, *, irqchip: Literal["split", "pc"] = "split", pit: bool = False
+    ) -> None:
+        """Makes a guest with no VCPU and no memory.
+
+        Args:
+            resource: Of kind HYPERVISOR or ROOT; held from now on.
+            irqchip: "split": local APICs only; "pc": PIC and IOAPIC too.
+            pit: Whether a "pc" has a PIT.
+
+        Raises:
+            WrongTypeError: The resource is of another kind.
+            ZxError: What the kernel answered.
+        """
+        call = "zx_guest_create"
+        resource.require_hypervisor(call)
+        resource.hold()
+        try:
+            host = resource.system
+            self.vm = Vm(host, irqchip=irqchip, pit=pit)
+            self.routing = Routing(self.vm, host.capability(system.IRQ_ROUTING))
+            size = 1 << min(host.address_bits, ADDRESS_BITS_MAX)
+            self.space = AddressSpace(self.vm, size, host.capability(system.NR_MEMSLOTS))
+            self._vcpus_max = host.capability(system.NR_VCPUS_MAX)
+        except OSError as error:
+            resource.drop()
+            raise from_os_error(call, error) from error
+        self._resource = resource
+        self._creation = threading.Lock()
+        self._next_apic_id = 0
+        super().__init__()
+
+    def make_vmar(self) -> VmarDispatcher:
+        """Returns a dispatcher for its address space."""
+        return VmarDispatcher(self.space)
+
+    def make_vcpu(self, call: str, entry: int, *, long_mode: bool) -> tuple[Vcpu, int]:
+        """Makes the next vCPU and sets its start state; the caller holds the guest.
+
+        Returns:
+            The vCPU and its APIC id.
+
+        Raises:
+            NoResourcesError: As many as KVM allows have been made.
+            InvalidArgsError: `entry` is outside the address space, or in real mode above 1 MiB.
+            ZxError: What the kernel answered.
+        """
+        from kvmbind.kvm.vcpu import Vcpu
+
+        with self._creation:
+            if self._next_apic_id == self._vcpus_max:
+                raise NoResourcesError(call, f"the guest has had {self._vcpus_max} VCPUs; KVM frees no id")
+            limit = self.space.size if long_mode else min(self.space.size, 1 << 20)
+            if entry >= limit:
+                raise InvalidArgsError(call, f"entry {entry:#x} is not below {limit:#x}")
+            try:
+                vcpu = self._next_vcpu(Vcpu)
+                apic_id = self._next_apic_id - 1
+            except OSError as error:
+                raise from_os_error(call, error) from error
+        try:
+            (vcpu.start_long if long_mode else vcpu.start_real)(entry)
+        except OSError as error:
+            vcpu.close()
+            raise from_os_error(call, error) from error
+        return vcpu, apic_id
+
+    def _next_vcpu(self, make: type[Vcpu]) -> Vcpu:
+        while True:
+            try:
+                vcpu = make(self.vm, self._resource.system, self._next_apic_id)
+            except FileExistsError:  # a creation that failed half-way has used this id up
+                self._next_apic_id += 1
+                continue
+            self._next_apic_id += 1
+            return vcpu
+
+    def set_trap(self, kind: int, addr: int, size: int, port: PortDispatcher | None, key: int) -> None:
+        """Traps accesses; see zx_guest_set_trap for arguments and errors."""
+        call = "zx_guest_set_trap"
+        if not size:
+            raise InvalidArgsError(call, "size is 0")
+        if addr + size >= _U64_END:
+            raise OutOfRangeError(call, f"{addr:#x} + {size:#x} does not fit into 64 bits")
+        if kind not in (ZX_GUEST_TRAP_BELL, ZX_GUEST_TRAP_MEM, ZX_GUEST_TRAP_IO):
+            raise InvalidArgsError(call, f"kind {kind} is unknown")
+        if (port is not None) != (kind == ZX_GUEST_TRAP_BELL):
+            raise InvalidArgsError(call, "a bell trap needs a port; memory and I/O traps take none")
+        if kind != ZX_GUEST_TRAP_IO:
+            raise NotSupportedError(call, "only I/O traps are there yet")
+        if addr + size > _IO_PORTS:
+            raise OutOfRangeError(call, f"ports {addr:#x}..{addr + size:#x} end above {_IO_PORTS:#x}")
+        with self:
+            try:
+                self.vm.add_range(SPACE_IO, addr, size, key)
+            except FileExistsError as error:
+                raise AlreadyExistsError(call, "another trap covers one of these ports") from error
+            except OSError as error:
+                raise from_os_error(call, error) from error
+
+    def signal(self, call: str, message: Message) -> None:
+        """Sends an MSI to local APICs of this guest."""
+        with self:
+            try:
+                self.vm.signal_msi(message)
+            except OSError as error:
+                raise from_os_error(call, error) from error
+
+    def _destroy(self) -> None:
+        if self.vm.irqchip == "pc":
+            closer.submit(self._close)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self.space.leave()  # whoever has the VMAR is out of the VM's fd before it closes
+        self.vm.close()
+        self.space.release()
+        self._resource.drop()

@@ -1,0 +1,431 @@
+"""Interrupts: an eventfd, and the state machine of what a trigger does."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import threading
+import time
+from operator import index
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from kvmbind._shim import ffi, lib
+from kvmbind.abi.constants import ZX_DEFAULT_INTERRUPT_RIGHTS, ZX_OBJ_TYPE_INTERRUPT
+from kvmbind.abi.errors import (
+    AlreadyBoundError,
+    BadStateError,
+    CanceledError,
+    InvalidArgsError,
+    NotFoundError,
+    TimedOutError,
+    from_os_error,
+)
+from kvmbind.kvm import msi
+from kvmbind.kvm.calls import NEVER
+from kvmbind.kvm.eventfd import TIMED_OUT, EventFd, wait_readable
+from kvmbind.zircon import delivery as deliveries
+from kvmbind.zircon.dispatcher import Dispatcher
+from kvmbind.zircon.source import Source
+
+if TYPE_CHECKING:
+    from kvmbind.zircon.delivery import Delivery
+    from kvmbind.zircon.guest import GuestDispatcher
+    from kvmbind.zircon.port import PortDispatcher
+    from kvmbind.zircon.vcpu import VcpuDispatcher
+
+_fire = lib.kb_trigger_fire
+_TIME_MIN, _TIME_MAX = -(1 << 63), (1 << 63) - 1
+
+
+class State(enum.Enum):
+    """Zircon's states; WAITING is `_waiter`, since a trigger may come before the waiter has woken."""
+
+    IDLE = enum.auto()
+    TRIGGERED = enum.auto()
+    NEEDACK = enum.auto()
+    DESTROYED = enum.auto()
+
+
+class Taken(NamedTuple):
+    """What a port makes an interrupt packet from."""
+
+    key: int
+    timestamp_ns: int
+
+
+class InterruptDispatcher(Dispatcher):
+    """An interrupt.
+
+    A count in its eventfd is a trigger that has not been consumed, whoever wrote it. Bound to VCPUs, the kernel
+    consumes it.
+
+    Threads: any thread may use it. `change` orders wait's beginning, ack, binds and destroy, and may be held over
+    kernel calls that sleep. `state_lock` guards the fields and is held for moments only; an unbound trigger takes it. A
+    trigger of an interrupt that is bound to VCPUs takes no lock: the shim counts it in, and destroy waits for the
+    count. A waiter sleeps on the eventfd and on `_cancel`, and holds the interrupt; destroy writes `_cancel`.
+    """
+
+    __slots__ = (
+        "_armed",
+        "_cancel",
+        "_key",
+        "_packet_ns",
+        "_port",
+        "_source",
+        "_state",
+        "_timestamp_ns",
+        "_waiter",
+        "change",
+        "delivery",
+        "eventfd",
+        "guard",
+        "lowest_priority",
+        "state_lock",
+        "vector",
+        "virtual",
+    )
+
+    TYPE: ClassVar[int] = ZX_OBJ_TYPE_INTERRUPT
+    DEFAULT_RIGHTS: ClassVar[int] = ZX_DEFAULT_INTERRUPT_RIGHTS
+    WAITABLE: ClassVar[bool] = True
+
+    def __init__(
+        self, vector: int, *, virtual: bool, lowest_priority: bool = False, source_fd: int | None = None
+    ) -> None:
+        """Makes an interrupt.
+
+        Args:
+            vector: What guests see, 0 to 255; at least 16 to be bound to a VCPU.
+            virtual: Whether `trigger` may fire it; a physical one is fired by writes to its eventfd only.
+            lowest_priority: Whether each fire goes to one of the bound VCPUs instead of to all.
+            source_fd: An eventfd to be fired by, duplicated; None makes one.
+
+        Raises:
+            InvalidArgsError: No such vector.
+            WrongTypeError: source_fd is no eventfd.
+            NotSupportedError: source_fd is an EFD_SEMAPHORE.
+            ZxError: No fd is left.
+        """
+        call = "zx_interrupt_create"
+        if not 0 <= index(vector) <= msi.VECTOR_MAX:
+            raise InvalidArgsError(call, f"vector {vector} is not in 0..255")
+        self._source = Source(call, source_fd)
+        self.eventfd = self._source.eventfd
+        self.vector = vector
+        self.virtual = virtual
+        self.lowest_priority = lowest_priority
+        self.change = threading.Lock()
+        self.state_lock = threading.Lock()
+        self.delivery: Delivery | None = None
+        self._armed = 0
+        self._cancel: EventFd | None = None
+        self._key = 0
+        self._packet_ns: int | None = None
+        self._port: PortDispatcher | None = None
+        self._state = State.IDLE
+        self._timestamp_ns: int | None = None
+        self._waiter = False
+        super().__init__()
+        self.guard = self.trigger_guard = ffi.new("struct kb_trigger *")
+
+    # Triggers
+
+    def trigger(self, timestamp_ns: int) -> None:
+        """Fires it.
+
+        Raises:
+            InvalidArgsError: The time does not fit into 64 bits.
+            BadStateError: It is physical.
+            CanceledError: It was destroyed.
+        """
+        result = _fire(self.guard)
+        while result:
+            result = self._trigger_unbound(timestamp_ns)
+
+    def _trigger_unbound(self, timestamp_ns: int) -> int:
+        call = "zx_interrupt_trigger"
+        if not _TIME_MIN <= index(timestamp_ns) <= _TIME_MAX:
+            raise InvalidArgsError(call, f"timestamp {timestamp_ns} does not fit into 64 bits")
+        if not self.virtual:
+            raise BadStateError(call, "a physical interrupt is fired by its eventfd only")
+        with self, self.state_lock:
+            if self._state is State.DESTROYED:
+                raise CanceledError(call, "the interrupt was destroyed")
+            if not self._armed:
+                self._record(timestamp_ns)
+                self._source.write()
+                return 0
+        return _fire(self.guard)  # bound in this moment
+
+    def _record(self, timestamp_ns: int) -> None:
+        """What a trigger changes; the caller sees to the eventfd."""
+        if self._port is None:
+            self._state = State.TRIGGERED
+            if self._timestamp_ns is None:
+                self._timestamp_ns = timestamp_ns
+        elif self._state is State.NEEDACK:
+            if self._timestamp_ns is None:
+                self._timestamp_ns = timestamp_ns
+        else:
+            self._state = State.NEEDACK
+            first_ns = self._take_first(timestamp_ns)
+            if self._packet_ns is None:  # else acknowledged before it was read: the new one is lost, as in Zircon
+                self._packet_ns = first_ns
+
+    def _take_first(self, timestamp_ns: int) -> int:
+        """Returns the time of the first trigger that nothing has taken, which may be this one."""
+        first_ns, self._timestamp_ns = self._timestamp_ns, None
+        return timestamp_ns if first_ns is None else first_ns
+
+    # Waiting
+
+    def wait(self, deadline_ns: int = NEVER) -> int:
+        """Sleeps until it is triggered.
+
+        Returns:
+            When, in ns of CLOCK_MONOTONIC or as the trigger said; the moment it is seen for an outside write.
+
+        Raises:
+            BadStateError: It is bound, or another thread waits for it.
+            CanceledError: It is destroyed, or its last handle closed, before or meanwhile.
+            TimedOutError: The deadline came.
+        """
+        call = "zx_interrupt_wait"
+        mine = False
+        with self:
+            try:  # a Ctrl-C may be raised at the end of the inner block too
+                with self.change, self.state_lock:
+                    cancel = self._begin_wait(call)
+                    self._waiter = mine = True
+                    if self._state is State.NEEDACK:
+                        self._state = State.IDLE  # a wait acknowledges
+                return self._sleep(call, cancel, deadline_ns)
+            finally:
+                if mine:
+                    with self.state_lock:
+                        self._waiter = False
+
+    def _begin_wait(self, call: str) -> EventFd:
+        if self._port is not None or self.delivery is not None:
+            raise BadStateError(call, "it is bound: its packets or its guest have the triggers")
+        if self._state is State.DESTROYED:
+            raise CanceledError(call, "the interrupt was destroyed")
+        if self._waiter:
+            raise BadStateError(call, "another thread waits for it")
+        if self._cancel is None:
+            try:
+                self._cancel = EventFd.create()
+            except OSError as error:
+                raise from_os_error(call, error) from error
+        return self._cancel
+
+    def _sleep(self, call: str, cancel: EventFd, deadline_ns: int) -> int:
+        while True:
+            with self.state_lock:
+                if self._state is State.DESTROYED:
+                    raise CanceledError(call, "the interrupt was destroyed")
+                timestamp_ns = self._consume()
+            if timestamp_ns is not None:
+                return timestamp_ns
+            if wait_readable(self.eventfd.fd, cancel.fd, deadline_ns) == TIMED_OUT:
+                raise TimedOutError(call, "it was not triggered before the deadline")
+
+    def _consume(self) -> int | None:
+        from_outside = self._source.drain()
+        if self._state is State.TRIGGERED:
+            timestamp_ns, self._timestamp_ns = self._timestamp_ns, None
+        elif from_outside:
+            timestamp_ns = self._take_first(time.monotonic_ns())
+        else:
+            return None
+        self._state = State.NEEDACK
+        return timestamp_ns
+
+    # A port
+
+    def bind(self, port: PortDispatcher, key: int) -> None:
+        """Sends a packet to the port for each trigger from now on, and for one that waits already.
+
+        Raises:
+            WrongTypeError: The port takes no interrupts.
+            CanceledError: It was destroyed.
+            BadStateError: A thread waits for it.
+            AlreadyBoundError: It is bound to a port or to a VCPU.
+        """
+        call = "zx_interrupt_bind"
+        with self, port, self.change:
+            port.require_interrupts(call)
+            with port.lock, self.state_lock:
+                self._require_unbound(call)
+                before = self._state, self._timestamp_ns
+                self._port, self._key = port, key
+                if self._state is State.TRIGGERED:
+                    self._state = State.NEEDACK
+                    self._packet_ns, self._timestamp_ns = self._timestamp_ns, None
+                try:
+                    # Between a wait and an ack no trigger makes a packet: the port is not to look readable for it.
+                    port.attach(self, armed=self._packet_ns is not None or self._state is State.IDLE)
+                except OSError as error:
+                    self._port, self._packet_ns = None, None
+                    self._state, self._timestamp_ns = before
+                    raise from_os_error(call, error) from error
+            port.hold()
+
+    def unbind(self, port: PortDispatcher) -> None:
+        """Sends no more packets, and takes one that waits back; the state stays.
+
+        Raises:
+            NotFoundError: It is not bound to this port.
+            CanceledError: It was destroyed.
+        """
+        call = "zx_interrupt_bind"
+        with self, self.change:
+            with port.lock, self.state_lock:
+                if self._port is not port:
+                    raise NotFoundError(call, "it is not bound to this port")
+                if self._state is State.DESTROYED:
+                    raise CanceledError(call, "the interrupt was destroyed")
+                port.detach(self)
+                self._port, self._packet_ns = None, None
+                if self._source.drain():
+                    self._source.give_back()
+            port.drop()
+
+    def take_packet(self) -> Taken | None:
+        """Called by its port, under the port's lock, when its eventfd is readable; that look was the last one."""
+        with self.state_lock:
+            taken = self._take_packet()
+            if self._state is State.IDLE and self._port is not None:
+                self._port.rearm(self)
+            return taken
+
+    def _take_packet(self) -> Taken | None:
+        from_outside = self._source.drain()
+        packet_ns, self._packet_ns = self._packet_ns, None
+        if packet_ns is not None:
+            if from_outside and self._state is State.NEEDACK:
+                self._record(time.monotonic_ns())
+            return Taken(self._key, packet_ns)
+        if not from_outside or self._state is State.DESTROYED:
+            return None
+        if self._state is State.NEEDACK:
+            self._record(time.monotonic_ns())
+            return None
+        self._state = State.NEEDACK
+        return Taken(self._key, self._take_first(time.monotonic_ns()))
+
+    def drop_packet(self) -> None:
+        """Called by its port, under the port's lock, when nobody can read it any more."""
+        with self.state_lock:
+            self._packet_ns = None
+
+    def ack(self) -> None:
+        """Lets the next trigger make a packet; one that came meanwhile makes it now.
+
+        Raises:
+            BadStateError: No port is bound; or a second trigger came before the first packet was read.
+            CanceledError: It was destroyed.
+        """
+        call = "zx_interrupt_ack"
+        with self, self.change:
+            port = self._port
+            if port is None:
+                raise BadStateError(call, "it is not bound to a port")
+            with port.lock, self.state_lock:
+                if self._state is State.DESTROYED:
+                    raise CanceledError(call, "the interrupt was destroyed")
+                if self._state is not State.NEEDACK:
+                    return
+                if self._source.drain():
+                    self._record(time.monotonic_ns())
+                unread = self._packet_ns is not None
+                deferred_ns, self._timestamp_ns = self._timestamp_ns, None
+                if deferred_ns is None:
+                    self._state = State.IDLE
+                elif not unread:
+                    self._packet_ns = deferred_ns
+                if self._packet_ns is not None:
+                    self._source.write()
+                port.rearm(self)
+                if unread and deferred_ns is not None:
+                    raise BadStateError(call, "a second trigger came before the first packet was read; it is dropped")
+
+    # VCPUs
+
+    def bind_vcpu(self, vcpu: VcpuDispatcher) -> None:
+        """Delivers each trigger to the VCPU from now on; see `delivery.bind` for errors."""
+        with self, vcpu:
+            deliveries.bind(vcpu.guest, [(self, vcpu)])
+
+    def require_bindable(self, guest: GuestDispatcher) -> None:
+        """Raises what forbids a bind to a VCPU of `guest`. The caller has `change`."""
+        with self.state_lock:
+            if self.delivery is None or self._state is State.DESTROYED:
+                self._require_unbound(deliveries.CALL)
+            elif self.delivery.guest is not guest:
+                raise InvalidArgsError(deliveries.CALL, "it is bound to a VCPU of another guest")
+
+    def deliver_to(self, delivery: Delivery) -> None:
+        """Sends triggers to `delivery`, which is connected, from now on. The caller has `change`."""
+        with self.state_lock:
+            first, self.delivery = self.delivery is None, delivery
+            if self.virtual:
+                before, self._armed = self._armed, deliveries.arm(self, delivery, self._armed)
+                if first and self._state is State.TRIGGERED:
+                    deliveries.repeat(delivery, max(before, 1))
+            self._state = State.IDLE
+            self._timestamp_ns = None
+            self._source.hand_over()
+
+    def _require_unbound(self, call: str) -> None:
+        if self._state is State.DESTROYED:
+            raise CanceledError(call, "the interrupt was destroyed")
+        if self._waiter:
+            raise BadStateError(call, "a thread is inside zx_interrupt_wait")
+        if self._port is not None:
+            raise AlreadyBoundError(call, "it is bound to a port")
+        if self.delivery is not None:
+            raise AlreadyBoundError(call, "it is bound to a VCPU")
+
+    # The end
+
+    def destroy(self) -> None:
+        """Ends it: it fires no more, and whoever waits for it is CANCELED. Again: nothing.
+
+        Raises:
+            NotFoundError: Its packet was read but not acknowledged; it is destroyed all the same.
+        """
+        with self:
+            if not self._end():
+                raise NotFoundError("zx_interrupt_destroy", "its packet was read but not acknowledged")
+
+    def _end(self) -> bool:
+        with self.change:
+            with self._port.lock if self._port is not None else contextlib.nullcontext(), self.state_lock:
+                if self._state is State.DESTROYED:
+                    return True
+                owed = self._port is not None and self._state is State.NEEDACK and self._packet_ns is None
+                self._state = State.DESTROYED
+                self._packet_ns = None
+                if self._port is not None:
+                    self._port.detach(self)
+                if self._waiter and self._cancel is not None:
+                    self._cancel.add()
+            lib.kb_trigger_retire(self.guard)
+            if self.delivery is not None:
+                self.delivery.close()
+        if self._port is not None:
+            self._port.drop()
+        if self.delivery is not None:
+            for vcpu in self.delivery.vcpus:
+                vcpu.drop()
+        return not owed
+
+    def on_zero_handles(self) -> None:
+        """Destroys it."""
+        self._end()
+
+    def _destroy(self) -> None:
+        self.eventfd.close()
+        if self._cancel is not None:
+            self._cancel.close()

@@ -1,0 +1,171 @@
+"""Ports: packets from users and interrupts, over epoll."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, ClassVar
+
+from kvmbind.abi.constants import (
+    ZX_DEFAULT_PORT_RIGHTS,
+    ZX_OBJ_TYPE_PORT,
+    ZX_PKT_TYPE_INTERRUPT,
+    ZX_PKT_TYPE_USER,
+)
+from kvmbind.abi.errors import CanceledError, ShouldWaitError, TimedOutError, WrongTypeError, from_os_error
+from kvmbind.abi.structs import PortPacket
+from kvmbind.kvm.calls import NEVER
+from kvmbind.kvm.epoll import Epoll
+from kvmbind.kvm.eventfd import TIMED_OUT, EventFd, wait_readable
+from kvmbind.zircon.dispatcher import Dispatcher
+
+if TYPE_CHECKING:
+    from kvmbind.zircon.interrupt import InterruptDispatcher
+
+PENDING_MAX = 2048
+_INTERRUPT_PACKET = struct.Struct("<QIiq24x")
+_TYPE_OFFSET = 8
+
+
+class PortDispatcher(Dispatcher):
+    """A queue of packets: an outer epoll over an eventfd that counts user packets and an inner epoll of interrupts.
+
+    epoll only says "look": who has a packet is decided under `lock`. A bound interrupt holds the port.
+
+    Threads: any thread may use it. `lock` guards the queue and the interrupts; a thread that waits sleeps outside it,
+    on the outer epoll, and holds the port. Closing the last handle wakes those threads with CANCELED.
+    """
+
+    __slots__ = ("_closed", "_count", "_inner", "_interrupts", "_outer", "_queue", "lock")
+
+    TYPE: ClassVar[int] = ZX_OBJ_TYPE_PORT
+    DEFAULT_RIGHTS: ClassVar[int] = ZX_DEFAULT_PORT_RIGHTS
+    WAITABLE: ClassVar[bool] = False
+
+    def __init__(self, *, interrupts: bool) -> None:
+        """Makes an empty port.
+
+        Args:
+            interrupts: Whether interrupts may be bound to it.
+
+        Raises:
+            ZxError: No fd is left.
+        """
+        owned: list[Epoll | EventFd] = []
+        try:
+            self._outer = Epoll()
+            owned.append(self._outer)
+            self._count = EventFd.create(semaphore=True)
+            owned.append(self._count)
+            self._outer.watch(self._count.fd)
+            self._inner = None
+            if interrupts:
+                self._inner = Epoll()
+                owned.append(self._inner)
+                self._outer.watch(self._inner.fd)
+        except OSError as error:
+            for file in reversed(owned):
+                file.close()
+            raise from_os_error("zx_port_create", error) from error
+        self.lock = threading.Lock()
+        self._queue: deque[bytes] = deque()
+        self._interrupts: dict[int, InterruptDispatcher] = {}
+        self._closed = False
+        super().__init__()
+
+    @property
+    def fd(self) -> int:
+        """Readable when a packet waits."""
+        return self._outer.fd
+
+    def queue(self, packet: PortPacket) -> None:
+        """Queues a packet of type USER.
+
+        Raises:
+            ShouldWaitError: More than 2048 packets wait.
+        """
+        data = bytearray(bytes(packet))
+        struct.pack_into("<I", data, _TYPE_OFFSET, ZX_PKT_TYPE_USER)
+        with self, self.lock:
+            if len(self._queue) > PENDING_MAX:
+                raise ShouldWaitError("zx_port_queue", f"{len(self._queue)} packets wait: take some first")
+            self._queue.append(bytes(data))
+            self._count.add()
+
+    def wait(self, deadline_ns: int = NEVER) -> PortPacket:
+        """Takes a packet, interrupts first, sleeping until there is one.
+
+        Args:
+            deadline_ns: CLOCK_MONOTONIC; a packet that is there already is returned even if it has passed.
+
+        Raises:
+            TimedOutError: The deadline came.
+            CanceledError: The last handle was closed meanwhile.
+        """
+        call = "zx_port_wait"
+        with self:
+            while True:
+                with self.lock:
+                    if self._closed:
+                        raise CanceledError(call, "the port was closed")
+                    data = self._take()
+                if data is not None:
+                    return PortPacket.from_buffer_copy(data)
+                if wait_readable(self._outer.fd, deadline_ns=deadline_ns) == TIMED_OUT:
+                    raise TimedOutError(call, "no packet came before the deadline")
+
+    def _take(self) -> bytes | None:
+        if self._inner is not None:
+            while (fd := self._inner.next_ready()) is not None:
+                interrupt = self._interrupts.get(fd)
+                taken = interrupt.take_packet() if interrupt is not None else None
+                if taken is not None:
+                    return _INTERRUPT_PACKET.pack(taken.key, ZX_PKT_TYPE_INTERRUPT, 0, taken.timestamp_ns)
+        if self._queue:
+            self._count.drain()
+            return self._queue.popleft()
+        return None
+
+    def require_interrupts(self, call: str) -> None:
+        """Raises WrongTypeError unless interrupts may be bound to it."""
+        if self._inner is None:
+            raise WrongTypeError(call, "the port was made without ZX_PORT_BIND_TO_INTERRUPT")
+
+    def attach(self, interrupt: InterruptDispatcher, *, armed: bool) -> None:
+        """Looks at an interrupt's eventfd, armed or not. The caller has `lock`, and holds the port for it."""
+        assert self._inner is not None
+        fd = interrupt.eventfd.fd
+        self._interrupts[fd] = interrupt
+        try:
+            self._inner.watch_once(fd, armed=armed)
+        except BaseException:
+            del self._interrupts[fd]
+            raise
+
+    def rearm(self, interrupt: InterruptDispatcher) -> None:
+        """Looks at it once more. The caller has `lock`."""
+        assert self._inner is not None
+        self._inner.rearm(interrupt.eventfd.fd)
+
+    def detach(self, interrupt: InterruptDispatcher) -> None:
+        """Looks at it no more. The caller has `lock`."""
+        assert self._inner is not None
+        fd = interrupt.eventfd.fd
+        if self._interrupts.pop(fd, None) is not None:
+            self._inner.forget(fd)
+
+    def on_zero_handles(self) -> None:
+        """Drops the packets and wakes the threads that wait."""
+        with self.lock:
+            self._closed = True
+            self._queue.clear()
+            for interrupt in self._interrupts.values():
+                interrupt.drop_packet()
+            self._count.add()  # stays readable: every waiter sees it
+
+    def _destroy(self) -> None:
+        self._outer.close()
+        self._count.close()
+        if self._inner is not None:
+            self._inner.close()

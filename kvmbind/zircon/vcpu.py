@@ -1,0 +1,272 @@
+"""VCPUs: a vCPU fd, the thread that made it, and what comes out of its run loop."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import threading
+from operator import index
+from typing import TYPE_CHECKING, ClassVar
+
+from kvmbind._shim import lib
+from kvmbind.abi.constants import (
+    ZX_DEFAULT_VCPU_RIGHTS,
+    ZX_OBJ_TYPE_VCPU,
+)
+from kvmbind.abi.errors import (
+    Access,
+    BadHandleError,
+    BadStateError,
+    CanceledError,
+    InvalidArgsError,
+    NotFoundError,
+    NotSupportedError,
+    OutOfRangeError,
+    TimedOutError,
+    ZxError,
+    from_os_error,
+)
+from kvmbind.abi.structs import PortPacket, VcpuState
+from kvmbind.kvm import msi
+from kvmbind.kvm.calls import NEVER
+from kvmbind.kvm.vcpu import EXIT_FAIL_ENTRY, EXIT_REASONS, RFLAGS
+from kvmbind.zircon.dispatcher import Dispatcher
+
+if TYPE_CHECKING:
+    from kvmbind.abi.structs import VcpuIo
+    from kvmbind.kvm.stats import VcpuStats
+    from kvmbind.zircon.guest import GuestDispatcher
+
+_enter = lib.kb_vcpu_enter
+_packet_from = PortPacket.from_buffer_copy
+_PACKET = lib.KB_PACKET
+_INTERRUPTED = -errno.EINTR
+_USER_FLAGS = 0x244DD5  # CF PF AF ZF SF TF DF OF NT AC ID
+_FLAGS_VALID = 2  # the bit that is always one in RFLAGS, and never in what read_state gives
+_NMI_VECTOR = 2
+
+
+_open: set[VcpuDispatcher] = set()
+_open_lock = threading.Lock()
+
+
+class VcpuDispatcher(Dispatcher):
+    """A VCPU. It holds its guest; the interrupts bound to it hold it.
+
+    Threads: enter, read_state and write_state belong to the thread that made it, BAD_STATE from any other. kick,
+    interrupt, bind, stats and returns may be used by any thread. The shim sees to both: a call on the wrong thread is
+    refused there, and closing the vCPU stops the thread inside enter and waits until it has left. Closing the last
+    handle kicks it, also where an interrupt still holds the VCPU.
+    """
+
+    __slots__ = ("_exit", "_packet", "_struct", "apic_id", "guest", "kvm")
+
+    TYPE: ClassVar[int] = ZX_OBJ_TYPE_VCPU
+    DEFAULT_RIGHTS: ClassVar[int] = ZX_DEFAULT_VCPU_RIGHTS
+    WAITABLE: ClassVar[bool] = True
+
+    def __init__(self, guest: GuestDispatcher, entry: int, *, long_mode: bool = False) -> None:
+        """Makes the guest's next VCPU, owned by the calling thread.
+
+        Args:
+            guest: Held from now on.
+            entry: Guest-physical address of the first instruction.
+            long_mode: Whether it starts in Zircon's state of a first VCPU (64-bit, CR3 = 0), or in real mode.
+
+        Raises:
+            NoResourcesError: The guest has had as many as KVM allows.
+            InvalidArgsError: `entry` is outside the address space.
+            ZxError: What the kernel answered.
+        """
+        guest.hold()
+        try:
+            self.kvm, self.apic_id = guest.make_vcpu("zx_vcpu_create", entry, long_mode=long_mode)
+        except BaseException:
+            guest.drop()
+            raise
+        self.guest = guest
+        self._struct = self.kvm.struct
+        self._exit = self.kvm.exit
+        self._packet = self.kvm.packet
+        super().__init__()
+        with _open_lock:
+            _open.add(self)
+
+    def enter(self, deadline_ns: int = NEVER) -> PortPacket:
+        """Runs the guest until it makes a packet.
+
+        Args:
+            deadline_ns: CLOCK_MONOTONIC; when it comes the VCPU kicks itself.
+
+        Raises:
+            BadStateError: Not this thread's VCPU; or the processor refused the guest's state.
+            CanceledError: Kicked.
+            TimedOutError: The deadline came.
+            NotFoundError: The guest accessed what is neither memory nor trapped; `access` says what. Entering again
+                goes on behind it; a read that nobody answered gives all ones.
+            NotSupportedError: KVM cannot run the guest on; the hint says where it is.
+        """
+        while True:
+            result = _enter(self._struct, self._exit, deadline_ns)
+            if result == _PACKET:
+                return _packet_from(self._packet)
+            if result != _INTERRUPTED:  # else Python runs its signal handlers here
+                raise self._stopped("zx_vcpu_enter", -result)
+
+    def _stopped(self, call: str, error: int) -> ZxError:
+        exit = self._exit
+        if error == errno.ECANCELED:
+            return CanceledError(call, "the VCPU was kicked")
+        if error == errno.ETIMEDOUT:
+            return TimedOutError(call, f"the guest ran until the deadline{self._where()}")
+        if error == errno.EFAULT:
+            return NotFoundError(call, f"the guest touched memory that its VMO does not have{self._where()}")
+        if error:
+            return self._refused(call, OSError(error, f"KVM_RUN: {os.strerror(error)}"))
+        if exit.size:
+            data = exit.data.to_bytes(4, "little")[: exit.size] if exit.is_write else b""
+            access = Access("memory" if exit.is_memory else "io", exit.addr, exit.size, bool(exit.is_write), data)
+            return NotFoundError(call, f"neither memory nor trapped{self._where()}", access=access)
+        name = EXIT_REASONS.get(exit.reason, f"exit reason {exit.reason}")
+        hint = f"the guest cannot go on: {name}, suberror {exit.suberror:#x}{self._where()}"
+        return (BadStateError if exit.reason == EXIT_FAIL_ENTRY else NotSupportedError)(call, hint)
+
+    def _where(self) -> str:
+        try:
+            cs, _, ip = self.kvm.code_position()
+        except OSError:
+            return ""
+        return f", at {cs:04x}:{ip:04x}"
+
+    def kick(self) -> None:
+        """Makes the current enter, or the next one, raise CanceledError, once."""
+        if lib.kb_vcpu_kick(self._struct):
+            raise BadHandleError("zx_vcpu_kick", "its last handle was closed at the same time")
+
+    @property
+    def kicked(self) -> bool:
+        """Whether a kick waits for an enter."""
+        return self.kvm.kicked
+
+    def interrupt(self, vector: int) -> None:
+        """Raises a vector in its local APIC, or an NMI for vector 2.
+
+        Raises:
+            OutOfRangeError: A local APIC takes 16 to 255.
+        """
+        call = "zx_vcpu_interrupt"
+        vector = index(vector)
+        if vector == _NMI_VECTOR:
+            message = msi.nmi(self.apic_id)
+        elif msi.VECTOR_MIN <= vector <= msi.VECTOR_MAX:
+            message = msi.physical(self.apic_id, vector)
+        else:
+            raise OutOfRangeError(call, f"vector {vector} is none of 2 and 16 to 255")
+        with self:
+            self.guest.signal(call, message)
+
+    def read_state(self) -> VcpuState:
+        """Returns the general registers; RFLAGS has the user's flags only."""
+        registers = self._registers("zx_vcpu_read_state")
+        registers[RFLAGS] &= _USER_FLAGS
+        return VcpuState(*registers[: RFLAGS + 1])
+
+    def write_state(self, state: VcpuState) -> None:
+        """Sets the general registers; RFLAGS' user flags only, and only if its bit 1 is set.
+
+        Raises:
+            BadStateError: A read waits for its answer: give it first; or on another thread.
+        """
+        call = "zx_vcpu_write_state"
+        flags = self._registers(call)[RFLAGS]
+        values = list(struct.unpack("<17Q", bytes(state)))
+        if values[RFLAGS] & _FLAGS_VALID:
+            flags = flags & ~_USER_FLAGS | values[RFLAGS] & _USER_FLAGS
+        values[RFLAGS] = flags
+        try:
+            self.kvm.set_registers(values)
+        except OSError as error:
+            raise self._refused(call, error) from error
+
+    def write_io(self, io: VcpuIo) -> None:
+        """Answers the read that enter returned last; with none open, sets the low bytes of RAX.
+
+        Raises:
+            InvalidArgsError: access_size is not 1, 2 or 4.
+            BadStateError: On another thread.
+        """
+        call = "zx_vcpu_write_state"
+        try:
+            self.kvm.answer(io.access_size, io.u32)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise InvalidArgsError(call, f"access_size {io.access_size} is none of 1, 2 and 4") from error
+            raise self._refused(call, error) from error
+
+    def _registers(self, call: str) -> list[int]:
+        try:
+            return self.kvm.registers()
+        except OSError as error:
+            raise self._refused(call, error) from error
+
+    def _refused(self, call: str, error: OSError) -> ZxError:
+        if error.errno == errno.EPERM:
+            return BadStateError(call, "the VCPU belongs to the thread that created it")
+        if error.errno == errno.EBUSY:
+            return BadStateError(call, "its instruction is not finished: answer its read or enter first")
+        return from_os_error(call, error)
+
+    @property
+    def returns(self) -> int:
+        """How often KVM_RUN has returned to user space with an exit."""
+        return self.kvm.returns
+
+    @property
+    def interrupted(self) -> int:
+        """How often KVM_RUN has returned with EINTR: kicks, pauses and signals."""
+        return self.kvm.interrupted
+
+    def stats(self) -> VcpuStats:
+        """Returns what KVM has counted."""
+        with self:
+            try:
+                return self.kvm.read_stats()
+            except OSError as error:
+                raise from_os_error("KVM_GET_STATS_FD", error) from error
+
+    def on_zero_handles(self) -> None:
+        """Kicks the thread inside enter: nobody could stop it any more."""
+        self.kick()
+
+    def _destroy(self) -> None:
+        with _open_lock:
+            _open.discard(self)
+        self.kvm.close()
+        self.guest.drop()
+
+
+def _kick_all() -> None:
+    with _open_lock:
+        vcpus = list(_open)
+    for vcpu in vcpus:
+        try:
+            vcpu.kick()
+        except ZxError:
+            continue  # it is closing
+
+
+# atexit comes after non-daemon threads are joined, and one of them may be inside enter; concurrent.futures uses this
+# too
+threading._register_atexit(_kick_all)  # type: ignore[attr-defined]  # private, and the only hook before the join
+
+
+def _after_fork() -> None:
+    global _open_lock
+    _open_lock = threading.Lock()
+    for vcpu in list(_open):
+        lib.kb_vcpu_after_fork(vcpu.kvm.struct)
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,399 @@
+"""Handles, virtual interrupts and ports do what a small model of them does, whatever is called in whatever order.
+
+About 3,000 calls, the same ones each time; KVMBIND_MODEL_STEPS asks for so many others.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import NamedTuple, TypeVar
+
+from hypothesis import HealthCheck, settings, stateful
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, multiple, precondition, rule
+
+import kvmbind
+from kvmbind import zx
+from kvmbind.zx import PortPacket, Status
+
+OK, BAD_STATE, CANCELED, NOT_FOUND = Status.OK, Status.BAD_STATE, Status.CANCELED, Status.NOT_FOUND
+BAD_HANDLE, WRONG_TYPE, ACCESS_DENIED = Status.BAD_HANDLE, Status.WRONG_TYPE, Status.ACCESS_DENIED
+READ, WRITE, WAIT, SIGNAL = zx.ZX_RIGHT_READ, zx.ZX_RIGHT_WRITE, zx.ZX_RIGHT_WAIT, zx.ZX_RIGHT_SIGNAL
+DUPLICATE = zx.ZX_RIGHT_DUPLICATE
+STEPS_PER_RUN = 50
+
+#: What a packet shows: type, key, timestamp.
+Shown = tuple[int, int, int]
+
+
+class ModelPort:
+    """What waits: interrupts first, then what users have queued."""
+
+    rights = zx.ZX_DEFAULT_PORT_RIGHTS
+
+    def __init__(self, *, takes_interrupts: bool) -> None:
+        self.takes_interrupts = takes_interrupts
+        self.interrupts: list[ModelInterrupt] = []
+        self.keys: list[int] = []
+
+    def wait(self) -> Shown | Status:
+        if self.interrupts:
+            interrupt = self.interrupts.pop(0)
+            timestamp, interrupt.packet = interrupt.packet, None
+            assert timestamp is not None
+            return zx.ZX_PKT_TYPE_INTERRUPT, interrupt.key, timestamp
+        return (zx.ZX_PKT_TYPE_USER, self.keys.pop(0), 0) if self.keys else Status.TIMED_OUT
+
+    def last_handle_closed(self) -> None:
+        for interrupt in self.interrupts:
+            interrupt.packet = None
+        self.interrupts.clear()
+
+
+class ModelInterrupt:
+    """Section 4 of the reference, in E3. `first` is the time of the first trigger that no wait or packet has taken."""
+
+    rights = zx.ZX_DEFAULT_INTERRUPT_RIGHTS
+
+    def __init__(self) -> None:
+        self.state = "IDLE"
+        self.first: int | None = None
+        self.packet: int | None = None
+        self.port: ModelPort | None = None
+        self.key = 0
+
+    def trigger(self, timestamp: int) -> Status:
+        if self.state == "DESTROYED":
+            return CANCELED
+        if self.first is None:
+            self.first = timestamp
+        if self.port is None:
+            self.state = "TRIGGERED"
+        elif self.state != "NEEDACK":
+            self._queue()
+        return OK
+
+    def _queue(self) -> bool:
+        """Queues its packet, unless the last one is still there: then this one is lost."""
+        assert self.port is not None
+        timestamp, self.first = self.first, None
+        self.state = "NEEDACK"
+        if self.packet is not None:
+            return False
+        self.packet = timestamp
+        self.port.interrupts.append(self)
+        return True
+
+    def _take_back(self) -> bool:
+        if self.port is None or self.packet is None:
+            return False
+        self.packet = None
+        if self in self.port.interrupts:  # a closed port has forgotten it
+            self.port.interrupts.remove(self)
+        return True
+
+    def wait(self) -> int | Status:
+        if self.port is not None:
+            return BAD_STATE
+        if self.state == "DESTROYED":
+            return CANCELED
+        if self.state == "TRIGGERED":
+            assert self.first is not None
+            timestamp, self.first = self.first, None
+            self.state = "NEEDACK"
+            return timestamp
+        self.state = "IDLE"  # it was WAITING meanwhile
+        return Status.TIMED_OUT
+
+    def ack(self) -> Status:
+        if self.port is None:
+            return BAD_STATE
+        if self.state == "DESTROYED":
+            return CANCELED
+        if self.state == "NEEDACK":
+            if self.first is None:
+                self.state = "IDLE"
+            elif not self._queue():
+                return BAD_STATE
+        return OK
+
+    def bind(self, port: ModelPort, key: int) -> Status:
+        if not port.takes_interrupts:
+            return WRONG_TYPE
+        if self.state == "DESTROYED":
+            return CANCELED
+        if self.port is not None:
+            return Status.ALREADY_BOUND
+        self.port, self.key = port, key
+        if self.state == "TRIGGERED":
+            self._queue()
+        return OK
+
+    def unbind(self, port: ModelPort) -> Status:
+        if self.port is not port:
+            return NOT_FOUND
+        if self.state == "DESTROYED":
+            return CANCELED
+        self._take_back()
+        self.port = None
+        return OK
+
+    def destroy(self) -> Status:
+        if self.state == "DESTROYED":
+            return OK
+        owed = self.port is not None and self.state == "NEEDACK" and not self._take_back()
+        self._take_back()
+        self.state = "DESTROYED"
+        return NOT_FOUND if owed else OK
+
+    def last_handle_closed(self) -> None:
+        self.destroy()
+
+
+class ModelHandle(NamedTuple):
+    """An open handle."""
+
+    object: ModelInterrupt | ModelPort
+    rights: int
+
+
+T = TypeVar("T", ModelInterrupt, ModelPort)
+
+
+def wait_without_sleep(handle: int) -> int | Status:
+    try:
+        return kvmbind.Interrupt.borrow(handle).wait(timeout_s=0)
+    except kvmbind.ZxError as error:
+        return error.status
+
+
+def show(result: tuple[Status, PortPacket]) -> Shown | Status:
+    status, packet = result
+    if status is not OK:
+        assert packet == PortPacket()
+        return status
+    return packet.type, packet.key, packet.interrupt.timestamp
+
+
+KEYS = st.sampled_from([0, 1, 2, (1 << 64) - 1])
+TIMES = st.sampled_from([-(1 << 63), -1, 0, 1, 2, 3, (1 << 63) - 1])
+#: What a handle gives up, and what it would like to have: a right that no handle here has.
+LOST = st.sampled_from([0, 0, 0, DUPLICATE, READ, WRITE, WAIT, SIGNAL])
+GAINED = st.sampled_from([0, 0, 0, 0, 1 << 20])
+
+
+class HandlesInterruptsAndPorts(RuleBasedStateMachine):
+    """Each rule makes a call, and asks the model what it must answer."""
+
+    interrupts: Bundle[int] = Bundle("interrupts")
+    ports: Bundle[int] = Bundle("ports")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: dict[int, ModelHandle] = {}
+        self.closed: list[int] = []
+        self.koids: dict[ModelInterrupt | ModelPort, int] = {}
+
+    # Handles
+
+    def opened(self, handle: int, obj: ModelInterrupt | ModelPort, rights: int) -> int:
+        assert handle not in [*self.open, *self.closed], "a value came again"
+        self.open[handle] = ModelHandle(obj, rights)
+        return handle
+
+    def gone(self, handle: int) -> None:
+        obj = self.open.pop(handle).object
+        self.closed.append(handle)
+        if all(other.object is not obj for other in self.open.values()):
+            obj.last_handle_closed()
+
+    def wanted(self, handle: int, lost: int, gained: int) -> tuple[int, int]:
+        """The rights to ask for, and those to expect."""
+        had = self.open[handle].rights
+        return (had & ~lost | gained, had & ~lost) if lost or gained else (zx.ZX_RIGHT_SAME_RIGHTS, had)
+
+    def duplicate(self, handle: int, lost: int, gained: int) -> int | MultipleResults[int]:
+        asked, expected = self.wanted(handle, lost, gained)
+        status, duplicate = zx.zx_handle_duplicate(handle, asked)
+        if not self.open[handle].rights & DUPLICATE:
+            assert (status, duplicate) == (ACCESS_DENIED, 0)
+        elif gained:
+            assert (status, duplicate) == (Status.INVALID_ARGS, 0)
+        else:
+            assert status is OK
+            return self.opened(duplicate, self.open[handle].object, expected)
+        return multiple()
+
+    def replace(self, handle: int, lost: int, gained: int) -> int | MultipleResults[int]:
+        asked, expected = self.wanted(handle, lost, gained)
+        status, replacement = zx.zx_handle_replace(handle, asked)
+        if gained:
+            assert (status, replacement) == (Status.INVALID_ARGS, 0)
+            self.gone(handle)
+            return multiple()
+        assert status is OK
+        self.opened(replacement, self.open[handle].object, expected)
+        self.gone(handle)
+        return replacement
+
+    @rule(target=interrupts, handle=interrupts, lost=LOST, gained=GAINED)
+    def duplicate_interrupt(self, handle: int, lost: int, gained: int) -> int | MultipleResults[int]:
+        return self.duplicate(handle, lost, gained)
+
+    @rule(target=ports, handle=ports, lost=LOST, gained=GAINED)
+    def duplicate_port(self, handle: int, lost: int, gained: int) -> int | MultipleResults[int]:
+        return self.duplicate(handle, lost, gained)
+
+    @rule(target=interrupts, handle=consumes(interrupts), lost=LOST, gained=GAINED)
+    def replace_interrupt(self, handle: int, lost: int, gained: int) -> int | MultipleResults[int]:
+        return self.replace(handle, lost, gained)
+
+    @rule(target=ports, handle=consumes(ports), lost=LOST, gained=GAINED)
+    def replace_port(self, handle: int, lost: int, gained: int) -> int | MultipleResults[int]:
+        return self.replace(handle, lost, gained)
+
+    @rule(handle=st.one_of(consumes(interrupts), consumes(ports)))
+    def close(self, handle: int) -> None:
+        assert zx.zx_handle_close(handle) is OK
+        self.gone(handle)
+
+    @precondition(lambda self: self.closed)
+    @rule(data=st.data())
+    def use_a_closed_handle(self, data: st.DataObject) -> None:
+        handle = data.draw(st.sampled_from(self.closed))
+        assert zx.zx_handle_close(handle) is BAD_HANDLE
+        assert zx.zx_handle_duplicate(handle, zx.ZX_RIGHT_SAME_RIGHTS) == (BAD_HANDLE, 0)
+        assert zx.zx_handle_replace(handle, zx.ZX_RIGHT_SAME_RIGHTS) == (BAD_HANDLE, 0)
+        assert zx.zx_interrupt_trigger(handle, 0, 0) is BAD_HANDLE
+        assert zx.zx_interrupt_destroy(handle) is BAD_HANDLE
+        assert zx.zx_port_wait(handle, 0) == (BAD_HANDLE, PortPacket())
+
+    @rule(interrupt=interrupts, port=ports)
+    def take_one_for_the_other(self, interrupt: int, port: int) -> None:
+        assert zx.zx_interrupt_trigger(port, 0, 0) is WRONG_TYPE
+        assert zx.zx_interrupt_destroy(port) is WRONG_TYPE
+        assert zx.zx_port_wait(interrupt, 0) == (WRONG_TYPE, PortPacket())
+        assert zx.zx_port_queue(interrupt, PortPacket()) is WRONG_TYPE
+
+    @rule(handle=st.one_of(interrupts, ports))
+    def ask_for_rights_and_koid(self, handle: int) -> None:
+        status, info = zx.zx_object_get_info(handle, zx.ZX_INFO_HANDLE_BASIC)
+        assert (status, info.rights) == (OK, self.open[handle].rights)
+        koid = self.koids.setdefault(self.open[handle].object, info.koid)
+        assert koid == info.koid
+        assert len(set(self.koids.values())) == len(self.koids)
+
+    # Interrupts
+
+    @stateful.initialize(target=interrupts)
+    def first_interrupt(self) -> int | MultipleResults[int]:
+        return self.create_interrupt()
+
+    @stateful.initialize(target=ports)
+    def first_port(self) -> int | MultipleResults[int]:
+        return self.create_port(takes_interrupts=True)
+
+    @rule(target=interrupts)
+    def create_interrupt(self) -> int:
+        status, handle = zx.zx_interrupt_create(0, 0, zx.ZX_INTERRUPT_VIRTUAL)
+        assert status is OK
+        return self.opened(handle, ModelInterrupt(), ModelInterrupt.rights)
+
+    def find(self, handle: int, kind: type[T], right: int = 0) -> T | None:
+        """The object, or None if the handle lacks the right."""
+        found = self.open[handle]
+        assert isinstance(found.object, kind)
+        return found.object if found.rights & right == right else None
+
+    @rule(handle=interrupts, timestamp=TIMES)
+    def trigger(self, handle: int, timestamp: int) -> None:
+        interrupt = self.find(handle, ModelInterrupt, SIGNAL)
+        expected = interrupt.trigger(timestamp) if interrupt else ACCESS_DENIED
+        assert zx.zx_interrupt_trigger(handle, 0, timestamp) is expected
+
+    @rule(handle=interrupts)
+    def wait(self, handle: int) -> None:
+        interrupt = self.find(handle, ModelInterrupt, WAIT)
+        expected = interrupt.wait() if interrupt else ACCESS_DENIED
+        assert wait_without_sleep(handle) == expected
+
+    @rule(handle=interrupts)
+    def ack(self, handle: int) -> None:
+        interrupt = self.find(handle, ModelInterrupt, WRITE)
+        assert zx.zx_interrupt_ack(handle) is (interrupt.ack() if interrupt else ACCESS_DENIED)
+
+    @rule(handle=interrupts, port=ports, key=KEYS)
+    def bind(self, handle: int, port: int, key: int) -> None:
+        interrupt, queue = self.find(handle, ModelInterrupt, READ), self.find(port, ModelPort, WRITE)
+        expected = interrupt.bind(queue, key) if interrupt and queue else ACCESS_DENIED
+        assert zx.zx_interrupt_bind(handle, port, key, zx.ZX_INTERRUPT_BIND) is expected
+
+    @rule(handle=interrupts, port=ports)
+    def unbind(self, handle: int, port: int) -> None:
+        interrupt, queue = self.find(handle, ModelInterrupt, READ), self.find(port, ModelPort, WRITE)
+        expected = interrupt.unbind(queue) if interrupt and queue else ACCESS_DENIED
+        assert zx.zx_interrupt_bind(handle, port, 0, zx.ZX_INTERRUPT_UNBIND) is expected
+
+    @rule(handle=interrupts)
+    def destroy(self, handle: int) -> None:
+        interrupt = self.find(handle, ModelInterrupt)
+        assert interrupt is not None
+        assert zx.zx_interrupt_destroy(handle) is interrupt.destroy()
+
+    # Ports
+
+    @rule(target=ports, takes_interrupts=st.booleans())
+    def create_port(self, takes_interrupts: bool) -> int:
+        status, handle = zx.zx_port_create(zx.ZX_PORT_BIND_TO_INTERRUPT if takes_interrupts else 0)
+        assert status is OK
+        return self.opened(handle, ModelPort(takes_interrupts=takes_interrupts), ModelPort.rights)
+
+    @rule(handle=ports, key=KEYS)
+    def queue(self, handle: int, key: int) -> None:
+        port = self.find(handle, ModelPort, WRITE)
+        assert zx.zx_port_queue(handle, PortPacket(key=key)) is (OK if port else ACCESS_DENIED)
+        if port:
+            port.keys.append(key)
+
+    @rule(handle=ports)
+    def take_packet(self, handle: int) -> None:
+        port = self.find(handle, ModelPort, READ)
+        assert show(zx.zx_port_wait(handle, 0)) == (port.wait() if port else ACCESS_DENIED)
+
+    @stateful.invariant()
+    def a_ports_fd_is_readable_exactly_while_a_packet_waits(self) -> None:
+        for handle, found in self.open.items():
+            if isinstance(found.object, ModelPort):
+                poll = select.poll()
+                poll.register(kvmbind.Port.borrow(handle), select.POLLIN)
+                assert bool(poll.poll(0)) == bool(found.object.interrupts or found.object.keys)
+
+    def teardown(self) -> None:
+        assert zx.zx_handle_close_many(list(self.open)) is OK
+
+
+_steps = os.environ.get("KVMBIND_MODEL_STEPS")
+TestHandlesInterruptsAndPorts = HandlesInterruptsAndPorts.TestCase
+TestHandlesInterruptsAndPorts.settings = settings(
+    max_examples=max(1, int(_steps or 3000) // STEPS_PER_RUN),
+    stateful_step_count=STEPS_PER_RUN,
+    deadline=None,
+    derandomize=_steps is None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def test_a_wait_that_ended_untriggered_leaves_the_interrupt_idle() -> None:
+    machine = HandlesInterruptsAndPorts()
+    interrupt, port = machine.create_interrupt(), machine.create_port(takes_interrupts=True)
+    try:
+        machine.trigger(interrupt, 1)
+        machine.wait(interrupt)
+        machine.wait(interrupt)
+        machine.bind(interrupt, port, 2)
+        machine.trigger(interrupt, 3)
+        machine.take_packet(port)
+    finally:
+        machine.teardown()

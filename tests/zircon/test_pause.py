@@ -1,0 +1,94 @@
+"""Memory slots change under running VCPUs: they pause for it inside enter, and the guest sees nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+import kvmbind
+
+if TYPE_CHECKING:
+    from tests.conftest import WaitUntil
+
+pytestmark = pytest.mark.kvm
+
+PAGE = 4096
+MEMORY = 16 << 20
+ENTRY = 0x1000
+WRITTEN = 0x30000  # to 3FFFFh: a dword at the beginning of each page is counted up, over and over
+WRITER = bytes.fromhex(
+    "b80030"  # mov ax, 0x3000
+    "8ed8"  # mov ds, ax
+    "31db"  # round: xor bx, bx
+    "66ff07"  # page: inc dword ptr [bx]
+    "81c30010"  # add bx, 0x1000
+    "73f7"  # jnc page
+    "ebf3"  # jmp round
+)
+
+
+def is_running(vcpu: kvmbind.Vcpu) -> bool:
+    """Whether the VCPU's thread is still inside; what ended it is raised."""
+    try:
+        vcpu.join(0)
+    except kvmbind.TimedOutError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("vcpus", [1, 4])
+def test_a_guest_that_writes_all_over_a_slot_sees_nothing_of_1000_splits_of_it(
+    vcpus: int, wait_until: WaitUntil
+) -> None:
+    with kvmbind.Guest.create(memory=MEMORY) as guest:
+        guest.write(WRITER, ENTRY)
+        running = [guest.start_vcpu(ENTRY) for _ in range(vcpus)]
+        guest.wait_u32(WRITTEN, 10, timeout_s=60)
+        for page in range(MEMORY // PAGE - 1, MEMORY // PAGE - 2001, -2):  # each out of the slot that the guest uses
+            guest.vmar.unmap(page * PAGE, PAGE)
+        count = guest.read_u32(WRITTEN)
+        wait_until(lambda: guest.read_u32(WRITTEN) > count + 10)
+        assert [vcpu.returns for vcpu in running] == [0] * vcpus
+        assert all(is_running(vcpu) for vcpu in running)
+        with pytest.raises(kvmbind.OutOfRangeError):
+            guest.read((MEMORY // PAGE - 1) * PAGE, 1)
+        assert guest.read((MEMORY // PAGE - 2) * PAGE, PAGE) == bytes(PAGE)
+
+
+def test_memory_is_mapped_and_unmapped_beside_a_running_guest(wait_until: WaitUntil) -> None:
+    with kvmbind.Guest.create(memory=1 << 20) as guest, kvmbind.Vmo.create(PAGE) as vmo:
+        guest.write(WRITER, ENTRY)
+        vcpu = guest.start_vcpu(ENTRY)
+        for _ in range(200):
+            assert guest.vmar.map(vmo, 1 << 20) == 1 << 20
+            guest.vmar.unmap(1 << 20, PAGE)
+        count = guest.read_u32(WRITTEN)
+        wait_until(lambda: guest.read_u32(WRITTEN) > count)
+        assert vcpu.returns == 0
+
+
+def test_a_vcpu_is_kicked_and_entered_as_ever_after_a_pause() -> None:
+    with kvmbind.Guest.create(memory=1 << 20) as guest, kvmbind.Vcpu.create(guest, ENTRY) as vcpu:
+        guest.write(WRITER, ENTRY)
+        guest.vmar.unmap(0x80000, PAGE)
+        vcpu.kick()
+        with pytest.raises(kvmbind.CanceledError):
+            vcpu.enter()
+        with pytest.raises(kvmbind.TimedOutError):
+            vcpu.enter(timeout_s=0.05)
+
+
+def test_a_split_that_runs_out_of_slots_leaves_everything_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kvmbind.kvm.system import NR_MEMSLOTS, System
+
+    capability = System.capability
+    monkeypatch.setattr(System, "capability", lambda self, n: 1 if n == NR_MEMSLOTS else capability(self, n))
+    with kvmbind.Guest.create(memory=1 << 20) as guest:
+        guest.write(WRITER, ENTRY)
+        with guest.start_vcpu(ENTRY) as vcpu:
+            with pytest.raises(kvmbind.NoResourcesError, match="memory slots"):
+                guest.vmar.unmap(0x80000, PAGE)
+            guest.wait_u32(WRITTEN, 10, timeout_s=60)
+            assert guest.read(0x80000, PAGE) == bytes(PAGE)
+            assert vcpu.returns == 0
