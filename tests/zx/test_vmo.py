@@ -1,0 +1,118 @@
+"""zx_vmo_*: memory of whole pages."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kvmbind import zx
+from kvmbind.zx import (
+    ZX_RIGHT_NONE,
+    ZX_RIGHT_READ,
+    ZX_RIGHT_WRITE,
+    ZX_VMO_RESIZABLE,
+    Status,
+)
+
+if TYPE_CHECKING:
+    from tests.zx.conftest import Maker
+
+OK, OUT_OF_RANGE = Status.OK, Status.OUT_OF_RANGE
+PAGE = 4096
+LARGEST = (1 << 63) - PAGE
+TOP = (1 << 64) - 1
+
+
+@pytest.mark.parametrize(
+    ("size", "rounded"),
+    [(0, 0), (1, PAGE), (PAGE - 1, PAGE), (PAGE, PAGE), (PAGE + 1, 2 * PAGE), (1 << 40, 1 << 40), (LARGEST, LARGEST)],
+)
+@pytest.mark.parametrize("options", [0, ZX_VMO_RESIZABLE])
+def test_a_size_is_rounded_up_to_pages(make: Maker, size: int, rounded: int, options: int) -> None:
+    assert zx.zx_vmo_get_size(make.vmo(size, options)) == (OK, rounded)
+
+
+@pytest.mark.parametrize("size", [LARGEST + 1, 1 << 63, TOP - PAGE, TOP])
+def test_a_size_that_cannot_be_rounded_up_is_out_of_range(size: int) -> None:
+    assert zx.zx_vmo_create(size, 0) == (OUT_OF_RANGE, 0)
+
+
+@pytest.mark.parametrize("options", [1, 3, 4, 0xFFFFFFFF])
+def test_unknown_options_are_refused_before_the_size(options: int) -> None:
+    assert zx.zx_vmo_create(TOP, options) == (Status.INVALID_ARGS, 0)
+
+
+def test_it_is_zero_at_first_and_keeps_what_is_written(make: Maker) -> None:
+    vmo = make.vmo(2 * PAGE)
+    assert zx.zx_vmo_read(vmo, 0, 2 * PAGE) == (OK, bytes(2 * PAGE))
+    assert zx.zx_vmo_write(vmo, b"across", PAGE - 3) is OK
+    assert zx.zx_vmo_read(vmo, PAGE - 4, 8) == (OK, b"\0across\0")
+
+
+@pytest.mark.parametrize("data", [b"\1\0\2\0", bytearray(b"\1\0\2\0"), memoryview(b"\1\0\2\0"), array("H", [1, 2])])
+def test_any_buffer_can_be_written(make: Maker, data: bytes | bytearray | memoryview) -> None:
+    vmo = make.vmo(PAGE)
+    assert zx.zx_vmo_write(vmo, data, 8) is OK
+    assert zx.zx_vmo_read(vmo, 8, 5) == (OK, b"\1\0\2\0\0")
+
+
+#: Offset, length, and what becomes of such a read or write of a VMO of two pages.
+RANGES = [
+    (0, 0, OK),
+    (2 * PAGE, 0, OK),
+    (2 * PAGE + 1, 0, OUT_OF_RANGE),
+    (TOP, 0, OUT_OF_RANGE),
+    (2 * PAGE - 1, 1, OK),
+    (2 * PAGE - 1, 2, OUT_OF_RANGE),
+    (2 * PAGE, 1, OUT_OF_RANGE),
+    (0, 2 * PAGE, OK),
+    (0, 2 * PAGE + 1, OUT_OF_RANGE),
+    (TOP, 1, OUT_OF_RANGE),
+]
+
+
+@pytest.mark.parametrize(("offset", "length", "status"), [*RANGES, (1, TOP, OUT_OF_RANGE), (TOP, TOP, OUT_OF_RANGE)])
+def test_a_read_gives_all_of_its_range_or_nothing(make: Maker, offset: int, length: int, status: Status) -> None:
+    assert zx.zx_vmo_read(make.vmo(2 * PAGE), offset, length) == (status, bytes(length if status is OK else 0))
+
+
+@pytest.mark.parametrize(("offset", "length", "status"), RANGES)
+def test_a_write_stores_all_of_its_data_or_nothing(make: Maker, offset: int, length: int, status: Status) -> None:
+    vmo = make.vmo(2 * PAGE)
+    assert zx.zx_vmo_write(vmo, b"\xff" * length, offset) is status
+    expected = bytearray(2 * PAGE)
+    if status is OK:
+        expected[offset : offset + length] = b"\xff" * length
+    assert zx.zx_vmo_read(vmo, 0, 2 * PAGE) == (OK, bytes(expected))
+
+
+def test_a_read_that_no_memory_is_left_for_is_no_memory(make: Maker) -> None:
+    assert zx.zx_vmo_read(make.vmo(1 << 62), 0, 1 << 62) == (Status.NO_MEMORY, b"")
+
+
+def test_a_vmo_of_a_size_no_machine_has_is_there_where_it_is_touched(make: Maker) -> None:
+    vmo = make.vmo(LARGEST)
+    assert zx.zx_vmo_write(vmo, b"end", LARGEST - 3) is OK
+    assert zx.zx_vmo_read(vmo, LARGEST - 4, 4) == (OK, b"\0end")
+
+
+def test_calls_look_at_the_handle_the_type_and_the_right_before_the_range(make: Maker) -> None:
+    vmo = make.vmo(PAGE)
+    no_read, no_write = make.without(vmo, ZX_RIGHT_READ), make.without(vmo, ZX_RIGHT_WRITE)
+    for reader, writer, status in [
+        (make.closed(), make.closed(), Status.BAD_HANDLE),
+        (make.port(), make.port(), Status.WRONG_TYPE),
+        (no_read, no_write, Status.ACCESS_DENIED),
+        (no_write, no_read, OUT_OF_RANGE),
+    ]:
+        assert zx.zx_vmo_read(reader, TOP, 1) == (status, b"")
+        assert zx.zx_vmo_write(writer, b"1", TOP) is status
+
+
+def test_the_size_needs_no_right(make: Maker) -> None:
+    vmo = make.vmo(PAGE)
+    assert zx.zx_vmo_get_size(make.with_rights(vmo, ZX_RIGHT_NONE)) == (OK, PAGE)
+    assert zx.zx_vmo_get_size(make.closed()) == (Status.BAD_HANDLE, 0)
+    assert zx.zx_vmo_get_size(make.port()) == (Status.WRONG_TYPE, 0)
