@@ -1,0 +1,67 @@
+"""Vmo: memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvmbind.abi.constants import ZX_RIGHT_READ, ZX_RIGHT_WRITE
+from kvmbind.abi.errors import InvalidArgsError
+from kvmbind.objects.base import KernelObject
+from kvmbind.zircon.vmo import VmoDispatcher
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class Vmo(KernelObject[VmoDispatcher]):
+    """Memory of whole pages in a memfd, zero at first. Mirrors zx_vmo_*.
+
+    Threads: any thread may use it.
+    """
+
+    __slots__ = ()
+    _DISPATCHER = VmoDispatcher
+
+    @classmethod
+    def create(cls, size: int, *, resizable: bool = False) -> Self:
+        """Makes memory.
+
+        Args:
+            size: Bytes, rounded up to pages of 4096.
+            resizable: Whether it is a ZX_VMO_RESIZABLE one.
+
+        Raises:
+            InvalidArgsError: `size` is negative.
+            OutOfRangeError: `size` cannot be rounded up.
+            NoMemoryError, NoResourcesError: As the kernel answers.
+        """
+        if size < 0:
+            raise InvalidArgsError("zx_vmo_create", f"size {size} is negative")
+        return cls._wrap(VmoDispatcher(size, resizable=resizable))
+
+    @property
+    def size(self) -> int:
+        """Bytes, a multiple of 4096."""
+        return self._object("zx_vmo_get_size").size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Returns `length` bytes from `offset` on. Needs ZX_RIGHT_READ; OutOfRangeError if not all is inside."""
+        return self._object("zx_vmo_read", ZX_RIGHT_READ).read(offset, length)
+
+    def write(self, data: bytes | bytearray | memoryview, offset: int) -> None:
+        """Stores bytes at `offset`. Needs ZX_RIGHT_WRITE; OutOfRangeError, and nothing stored, if they do not fit."""
+        self._object("zx_vmo_write", ZX_RIGHT_WRITE).write(data, offset)
+
+    def view(self) -> memoryview:
+        """Returns all of it as a writable view with no copy, which lives on when the Vmo is closed.
+
+        Needs ZX_RIGHT_READ and ZX_RIGHT_WRITE. What a guest does meanwhile is seen in it.
+        """
+        return self._object("Vmo.view", ZX_RIGHT_READ | ZX_RIGHT_WRITE).view()
+
+    def fileno(self) -> int:
+        """The memfd, open as long as the VMO."""
+        return self._object("fileno").memory.fd
+
+    def _facts(self) -> str:
+        return f"size={self.size:#x} "
