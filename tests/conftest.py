@@ -1,0 +1,309 @@
+"""What all tests share: guests that run, deadlines, and the choice of tests that need a faithful local APIC.
+
+A test gets everything here as a fixture. For annotations, import the types under TYPE_CHECKING: `tests` is no package
+at run time.
+
+The marker faithful_apic: such a test asserts what only a local APIC does that keeps an interrupt in service until the
+guest ends it. Where KVM's does not, the test is deselected, and the summary says so; with KVMBIND_FAITHFUL_APIC=require
+it fails there. A probe decides, the first time that it matters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kvmbind import Guest, Interrupt, Vcpu
+    from kvmbind._shim import CData
+    from kvmbind.kvm.vm import Vm
+
+pytest_plugins = ["pytester"]
+
+#: How long a test waits for what must happen. Nothing depends on how long it really takes.
+DEADLINE_S = 60.0
+ENTRY = 0x1000
+COUNTS = 0x8000
+READY = 0x7000
+MEMORY = 1 << 20
+
+
+# Guests that run
+
+
+class Running:
+    """A guest that runs one of `kvmbind.guests` on started VCPUs. The n-th has APIC id n.
+
+    Attributes:
+        guest: The guest.
+        vcpus: Its VCPUs, in the order of their APIC ids.
+    """
+
+    def __init__(self, guest: Guest) -> None:
+        """Starts with no VCPU."""
+        self.guest = guest
+        self.vcpus: list[Vcpu] = []
+
+    @property
+    def vcpu(self) -> Vcpu:
+        """The first VCPU."""
+        return self.vcpus[0]
+
+    def start(self, vcpus: int = 1, *, ready: bool = True) -> None:
+        """Starts more VCPUs and waits until the image has set them up, unless it is one without a ready byte."""
+        new = [self.guest.start_vcpu(ENTRY) for _ in range(vcpus)]
+        self.vcpus += new
+        for vcpu in new if ready else ():
+            _wait_until(partial(self.is_ready, vcpu.apic_id))
+
+    def is_ready(self, apic_id: int) -> bool:
+        """Whether the image has set this VCPU up."""
+        return self.guest.read(READY + apic_id, 1) == b"\1"
+
+    def count(self, index: int = 0) -> int:
+        """How many the guest has counted at 8000h + 4 * index: of a VCPU by its APIC id, or of a vector."""
+        return self.guest.read_u32(COUNTS + 4 * index)
+
+    def counts(self) -> list[int]:
+        """What each VCPU has counted, in an image that counts per VCPU."""
+        return [self.count(vcpu.apic_id) for vcpu in self.vcpus]
+
+    def wait(self, at_least: int, index: int = 0) -> None:
+        """Waits until the guest has counted that many."""
+        self.guest.wait_u32(COUNTS + 4 * index, at_least, timeout_s=DEADLINE_S)
+
+    def answer(self, fire: Callable[[], object], times: int = 1, indices: Iterable[int] = (0,)) -> None:
+        """Fires so many times, and each time waits until each of these counts has grown by one."""
+        start = [(index, self.count(index)) for index in indices]
+        for done in range(1, times + 1):
+            fire()
+            for index, before in start:
+                self.wait(before + done, index)
+
+    @property
+    def returns(self) -> int:
+        """How often KVM_RUN has returned from these VCPUs, together."""
+        return sum(vcpu.returns for vcpu in self.vcpus)
+
+
+class Boot(Protocol):
+    """Makes a guest, loads an image and starts VCPUs; waits until they are set up."""
+
+    def __call__(self, image: bytes, vcpus: int = 1, *, ready: bool = True) -> Running:
+        """Boots; `ready` is False for an image that has no ready byte."""
+
+
+class MakeInterrupt(Protocol):
+    """Makes an interrupt that is closed after the test."""
+
+    def __call__(self, vector: int = 0x40, *, physical: bool = False, lowest_priority: bool = False) -> Interrupt:
+        """Makes a virtual one, unless told otherwise."""
+
+
+class WaitUntil(Protocol):
+    """Waits until something is so."""
+
+    def __call__(self, condition: Callable[[], object]) -> None:
+        """Calls `condition` until it gives something true; after DEADLINE_S the test fails."""
+
+
+def _wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"what the test waits for did not happen in {DEADLINE_S:g} s")
+        time.sleep(0.0005)
+
+
+@pytest.fixture
+def wait_until() -> WaitUntil:
+    """Waits until something is so, with a deadline."""
+    return _wait_until
+
+
+@pytest.fixture
+def opened() -> Iterator[contextlib.ExitStack]:
+    """What a test opens; closed after it, the last first."""
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def make_guest(opened: contextlib.ExitStack) -> Callable[[bytes], Running]:
+    """Makes a guest with an image and no VCPU yet."""
+
+    def make(image: bytes) -> Running:
+        import kvmbind
+
+        guest = opened.enter_context(kvmbind.Guest.create(memory=MEMORY))
+        guest.write(image, ENTRY)
+        return Running(guest)
+
+    return make
+
+
+@pytest.fixture
+def boot(make_guest: Callable[[bytes], Running]) -> Boot:
+    """Boots guests, which end with the test."""
+
+    def boot(image: bytes, vcpus: int = 1, *, ready: bool = True) -> Running:
+        running = make_guest(image)
+        running.start(vcpus, ready=ready)
+        return running
+
+    return boot
+
+
+@pytest.fixture
+def make_interrupt(opened: contextlib.ExitStack) -> MakeInterrupt:
+    """Makes interrupts, which end with the test."""
+
+    def make(vector: int = 0x40, *, physical: bool = False, lowest_priority: bool = False) -> Interrupt:
+        import kvmbind
+
+        delivery: Literal["all", "lowest-priority"] = "lowest-priority" if lowest_priority else "all"
+        return opened.enter_context(kvmbind.Interrupt.create(vector, physical=physical, delivery=delivery))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def rounds() -> int:
+    """How many triggers "every one is counted" means: 100,000, or KVMBIND_TEST_ROUNDS where that takes too long."""
+    return int(os.environ.get("KVMBIND_TEST_ROUNDS", "100000"))
+
+
+# The kernel's side
+
+
+@pytest.fixture
+def table_updates(monkeypatch: pytest.MonkeyPatch) -> Sequence[int]:
+    """How many routes each KVM_SET_GSI_ROUTING of the test has set so far, in any guest."""
+    from kvmbind._shim import ffi
+    from kvmbind.kvm.vm import Vm
+
+    updates: list[int] = []
+    original = Vm.set_gsi_routing
+
+    def record(vm: Vm, table: CData) -> None:
+        original(vm, table)
+        updates.append(int.from_bytes(ffi.buffer(table, 4), "little"))
+
+    monkeypatch.setattr(Vm, "set_gsi_routing", record)
+    return updates
+
+
+@pytest.fixture
+def count_fds() -> Callable[[], int]:
+    """Counts the process's open fds."""
+    return lambda: len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def fd_limit() -> Iterator[Callable[[int], None]]:
+    """Sets the soft limit of fds, for the time of the test; -1 is no higher than the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def limit(fds: int) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (fds if fds >= 0 else hard, hard))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# The marker faithful_apic
+
+_FAITHFUL = pytest.StashKey[bool]()
+_DESELECTED = pytest.StashKey[int]()
+_VARIABLE = "KVMBIND_FAITHFUL_APIC"
+_PROBE_S = 5.0  # an interrupt that is not held back takes a millisecond at most
+
+
+def _probe() -> bool:
+    """Tells whether an interrupt that the guest never ends holds back the next of its vector.
+
+    A KVM that fails at this is for the tests to report: then it counts as faithful.
+    """
+    import kvmbind
+
+    try:
+        with kvmbind.Guest.create(memory=MEMORY) as guest, kvmbind.Interrupt.create(0x40) as irq:
+            guest.write(kvmbind.guests.FORGETFUL, ENTRY)
+            with guest.start_vcpu(ENTRY) as vcpu:
+                irq.bind_vcpu(vcpu)
+                irq.trigger()
+                guest.wait_u32(COUNTS, 1, timeout_s=DEADLINE_S)
+                for _ in range(2):
+                    irq.trigger()
+                with contextlib.suppress(kvmbind.TimedOutError):
+                    guest.wait_u32(COUNTS, 2, timeout_s=_PROBE_S)
+                return guest.read_u32(COUNTS) == 1
+    except (kvmbind.ZxError, OSError):
+        return True
+
+
+def _apic_is_faithful(config: pytest.Config) -> bool:
+    if _FAITHFUL not in config.stash:
+        config.stash[_FAITHFUL] = _probe()
+    return config.stash[_FAITHFUL]
+
+
+def _needs_faithful_apic(item: pytest.Item) -> bool:
+    return item.get_closest_marker("faithful_apic") is not None
+
+
+def _is_required() -> bool:
+    return os.environ.get(_VARIABLE) == "require"
+
+
+@pytest.hookimpl(trylast=True)  # after -m and -k, and after the plugin has marked what is skipped for want of KVM
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselects what needs a faithful local APIC where there is none. A skip would fail under --kvm=require."""
+    needing = [item for item in items if _needs_faithful_apic(item) and not item.get_closest_marker("skip")]
+    if not needing or _is_required() or _apic_is_faithful(config):
+        return
+    config.stash[_DESELECTED] = len(needing)
+    items[:] = [item for item in items if item not in needing]
+    config.hook.pytest_deselected(items=needing)
+
+
+@pytest.hookimpl(trylast=True)  # the plugin refuses first, where KVM itself is missing
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fails what needs a faithful local APIC where one is required and there is none."""
+    if _needs_faithful_apic(item) and _is_required() and not _apic_is_faithful(item.config):
+        pytest.fail(f"{_VARIABLE}=require, but KVM's local APIC ends interrupts that the guest does not end")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Says how many were deselected."""
+    count = config.stash.get(_DESELECTED, 0)
+    if count:
+        subject = "1 test needs" if count == 1 else f"{count} tests need"
+        terminalreporter.write_line(f"{subject} a faithful local APIC: run make test-kvm-amd")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Under xdist, a worker tells the controller what it deselected."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["faithful_apic_deselected"] = session.config.stash.get(_DESELECTED, 0)
+
+
+class _Node(Protocol):
+    config: pytest.Config
+    workeroutput: dict[str, int]
+
+
+@pytest.hookimpl(optionalhook=True)  # xdist's
+def pytest_testnodedown(node: _Node) -> None:
+    """Takes over what a worker tells: each of them collects the same tests."""
+    node.config.stash[_DESELECTED] = getattr(node, "workeroutput", {}).get("faithful_apic_deselected", 0)
