@@ -1,0 +1,1 @@
+"""Benchmarks: ratios of kvmbind to raw C in the same run."""

@@ -1,0 +1,225 @@
+"""Ratios of kvmbind to raw C, each pair measured in turn in one run: `python -m kvmbind.bench.ratios`.
+
+A ratio of medians over many short turns holds where single times do not: on a machine whose speed drifts, both sides
+drift alike.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+import timeit
+from typing import TYPE_CHECKING, NamedTuple
+
+import kvmbind
+from kvmbind import guests, zx
+from kvmbind._shim import ffi, lib
+from kvmbind.kvm.calls import check
+from kvmbind.zircon import handles
+from kvmbind.zircon.guest import GuestDispatcher
+from kvmbind.zircon.vcpu import VcpuDispatcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kvmbind._shim import Array
+
+ENTRY = 0x1000
+VECTOR = 0x40
+COUNT = 0x8000
+STAMP = 0x9000
+PORT = 0x80
+MEMORY = 1 << 20
+TURNS = 30
+GAP_NS = 20_000  # time for the guest to be back in HLT, within KVM's polling window
+
+
+class Ratio(NamedTuple):
+    """One line of the report."""
+
+    name: str
+    ours_ns: float
+    raw_ns: float
+    limit: str
+
+    def __str__(self) -> str:
+        """Says it in one row."""
+        ratio = self.ours_ns / self.raw_ns
+        return f"{self.name:<44}{self.ours_ns:>12,.0f}{self.raw_ns:>12,.0f}{ratio:>8.2f}  {self.limit}"
+
+
+def _median_of_turns(*sides: Callable[[], float]) -> list[float]:
+    """Runs all sides in turn, TURNS times after one to warm up; returns the median of each."""
+    for side in sides:
+        side()
+    turns = [[side() for side in sides] for _ in range(TURNS)]
+    return [statistics.median(column) for column in zip(*turns, strict=True)]
+
+
+def _per_call(statement: str, calls: int, **names: object) -> Callable[[], float]:
+    """Returns what measures a statement: ns for one, of so many."""
+    timer = timeit.Timer(statement, timer=time.perf_counter, globals=names)
+    return lambda: timer.timeit(calls) / calls * 1e9
+
+
+def trigger() -> list[Ratio]:
+    """The trigger of a bound interrupt against a write to its eventfd; the VCPU does not run."""
+    with (
+        kvmbind.Guest.create(memory=MEMORY) as guest,
+        kvmbind.Vcpu.create(guest, ENTRY) as vcpu,
+        kvmbind.Interrupt.create(VECTOR) as irq,
+    ):
+        irq.bind_vcpu(vcpu)
+        raw, ours, by_handle = _median_of_turns(
+            _per_call("write(fd, 1)", 5000, write=os.eventfd_write, fd=irq.fileno()),
+            _per_call("irq.trigger()", 5000, irq=irq),
+            _per_call("trigger(handle, 0, 0)", 5000, trigger=zx.zx_interrupt_trigger, handle=irq.handle),
+        )
+        return [
+            Ratio("Interrupt.trigger / os.eventfd_write", ours, raw, "<= 1.3"),
+            Ratio("zx_interrupt_trigger / os.eventfd_write", by_handle, raw, "<= 1.8"),
+        ]
+
+
+class Latency(NamedTuple):
+    """Medians from just before the trigger to the first instruction of the guest's handler."""
+
+    python_ns: float
+    c_ns: float
+    returns: int
+    comparable: bool
+
+
+def latency(rounds: int = 200) -> Latency:
+    """Measures `Interrupt.trigger` and a C loop that writes the eventfd, in turn, into a guest that sleeps in HLT."""
+    with kvmbind.Guest.create(memory=MEMORY) as guest, kvmbind.Interrupt.create(VECTOR) as irq:
+        guest.write(guests.STAMP, ENTRY)
+        with guest.start_vcpu(ENTRY) as vcpu:
+            irq.bind_vcpu(vcpu)
+            space = handles.find(guest.handle, GuestDispatcher).space
+            page, count = space.at("latency", COUNT, 4)
+            stamps, stamp = space.at("latency", STAMP, 4)
+            irq.trigger()
+            guest.wait_u32(COUNT, 1, timeout_s=10)
+            returns = vcpu.returns
+            ticks_per_ns = _ticks_per_ns()
+            python, c, seen = [], [], []
+            for _ in range(TURNS):
+                guest_ticks, host_ticks = ffi.new("uint64_t[]", rounds), ffi.new("uint64_t[]", rounds)
+                check(
+                    lib.kb_measure_latency(irq.fileno(), count, stamp, rounds, GAP_NS, guest_ticks, host_ticks),
+                    "the C loop",
+                )
+                c += [_signed(guest_ticks[i]) for i in range(rounds)]
+                seen += [host_ticks[i] for i in range(rounds)]
+                python += [_one_trigger(guest, irq) for _ in range(rounds)]
+            comparable = 0 <= statistics.median(c) <= statistics.median(seen)
+            del page, stamps  # kept the addresses valid
+            return Latency(
+                statistics.median(python) / ticks_per_ns,
+                statistics.median(c) / ticks_per_ns,
+                vcpu.returns - returns,
+                comparable,
+            )
+
+
+def _one_trigger(guest: kvmbind.Guest, irq: kvmbind.Interrupt) -> int:
+    before = guest.read_u32(COUNT)
+    end = time.perf_counter_ns() + GAP_NS
+    while time.perf_counter_ns() < end:
+        pass
+    tsc, fire = lib.kb_tsc, irq.trigger
+    start = tsc()
+    fire()
+    guest.wait_u32(COUNT, before + 1, timeout_s=10)
+    return _signed(int.from_bytes(guest.read(STAMP, 8), "little") - start)
+
+
+def _signed(ticks: int) -> int:
+    return (ticks + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _ticks_per_ns() -> float:
+    start_ticks, start_ns = lib.kb_tsc(), time.monotonic_ns()
+    time.sleep(0.1)
+    return (lib.kb_tsc() - start_ticks) / (time.monotonic_ns() - start_ns)
+
+
+def exits(rounds: int = 500) -> Ratio:
+    """An I/O exit to Python and back against a C loop around KVM_RUN."""
+    with kvmbind.Guest.create(memory=MEMORY) as guest:
+        guest.write(guests.PORT_LOOP, ENTRY)
+        guest.set_trap_io(PORT, 1, key=1)
+        with kvmbind.Vcpu.create(guest, ENTRY) as ours, kvmbind.Vcpu.create(guest, ENTRY) as raw:
+            raw_vcpu = handles.find(raw.handle, VcpuDispatcher).kvm.struct
+            ns = ffi.new("uint64_t[]", 1)
+
+            def c_loop() -> float:
+                check(lib.kb_measure_exits(raw_vcpu, rounds, ns), "the C loop")
+                return ns[0] / rounds
+
+            python_ns, c_ns = _median_of_turns(_per_call("vcpu.enter()", rounds, vcpu=ours), c_loop)
+            return Ratio("I/O exit to Python and back / C", python_ns, c_ns, "<= 1.3")
+
+
+def create() -> Ratio:
+    """Guest, VCPU, first exit and close against the same in C."""
+    with kvmbind.Resource.root() as resource:
+        ns: Array = ffi.new("uint64_t[]", 1)
+
+        def python_guest() -> float:
+            start = time.perf_counter_ns()
+            with kvmbind.Guest.create(memory=MEMORY, resource=resource) as guest:
+                guest.write(guests.PORT_LOOP, ENTRY)
+                guest.set_trap_io(PORT, 1, key=1)
+                with kvmbind.Vcpu.create(guest, ENTRY) as vcpu:
+                    vcpu.enter()
+            return time.perf_counter_ns() - start
+
+        def c_guest() -> float:
+            image = guests.PORT_LOOP
+            check(lib.kb_measure_create(b"/dev/kvm", image, len(image), 1, ns), "the C guest")
+            return ns[0]
+
+        python_ns, c_ns = _median_of_turns(python_guest, c_guest)
+        return Ratio("guest + VCPU + first exit + close / C", python_ns, c_ns, "<= 1.5")
+
+
+def import_ms() -> tuple[float, float, float]:
+    """Returns the median times of Pythons that import nothing, kvmbind, and all that its names stand for, in ms."""
+
+    def start_python(code: str) -> Callable[[], float]:
+        def start() -> float:
+            start_ns = time.perf_counter_ns()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            return (time.perf_counter_ns() - start_ns) / 1e6
+
+        return start
+
+    every_name = "import kvmbind; kvmbind.Guest; kvmbind.zx"
+    bare, package, names = _median_of_turns(*map(start_python, ("pass", "import kvmbind", every_name)))
+    return bare, package, names
+
+
+def main() -> int:
+    """Prints the report; returns 1 if KVM_RUN returned while interrupts were delivered."""
+    print(f"{'':<44}{'kvmbind ns':>12}{'raw ns':>12}{'ratio':>8}  limit")
+    for ratio in (*trigger(), exits(), create()):
+        print(ratio)
+    result = latency()
+    behind = result.python_ns - result.c_ns
+    print(f"\ntrigger to the guest's own time stamp, guest in HLT, p50 of {TURNS * 200:,} each:")
+    if result.comparable:
+        print(f"  Interrupt.trigger {result.python_ns:,.0f} ns, C loop {result.c_ns:,.0f} ns")
+    print(f"  Python is {behind:,.0f} ns behind C (limit 500); KVM_RUN returned {result.returns} times")
+    bare, package, names = import_ms()
+    print(f"\nover bare Python's {bare:.1f} ms: import kvmbind {package - bare:.1f} ms (limit 25); ", end="")
+    print(f"with the objects and kvmbind.zx loaded {names - bare:.1f} ms")
+    return 1 if result.returns else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
