@@ -59,7 +59,7 @@ guests: preflight
 	$(PYTHON) native/guests/build.py --check
 
 bench: $(RUNTIME)
-	$(RUN) -m kvmbind.bench.ratios
+	$(RUN) -m kvmbind bench ratios
 
 test-kvm-amd: $(DEV)
 	T=$(SECOND_KVM_TIME_S) $(SECOND_KVM) "cd '$(CURDIR)' && $(SECOND_KVM_ENV) \

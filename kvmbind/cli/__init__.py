@@ -1,0 +1,54 @@
+"""The command line, `kvmbind COMMAND`: one module per command.
+
+A command's module has one function, `register(commands)`: it adds the command's parser and sets its default `run`, a
+function from the parsed arguments to the exit status. Every start of `kvmbind` registers all commands, so a module
+imports what its command needs in `run`, not at its top.
+
+A command prints its result on stdout, and what is for people alone, such as progress, on stderr. What it cannot do it
+says by raising: `CommandError`, a `ZxError` or an `OSError` becomes one line on stderr.
+
+Exit statuses: 0; 1 for a failure, or for what the command is there to find; 2 for wrong arguments; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from kvmbind.cli.failures import run_to_status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+#: In the order in which `kvmbind --help` lists them.
+COMMANDS = ("bench",)
+
+
+class _ShowVersion(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        from kvmbind import __version__
+
+        print(f"kvmbind {__version__}")
+        parser.exit()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the whole command line."""
+    parser = argparse.ArgumentParser(prog="kvmbind", description="Zircon's hypervisor objects on Linux KVM.")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        import_module(f"kvmbind.cli.{name}").register(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line, by default the process's own; returns the exit status."""
+    args = build_parser().parse_args(argv)
+    return run_to_status(f"kvmbind {args.command}", lambda: args.run(args), sys.stderr)
