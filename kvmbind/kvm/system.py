@@ -8,21 +8,8 @@ import os
 from kvmbind._shim import lib
 from kvmbind.kvm import descriptors
 from kvmbind.kvm.calls import check
+from kvmbind.kvm.capabilities import REQUIRED
 
-#: KVM_CAP_* numbers that every guest needs, and what for.
-REQUIRED = {
-    3: ("KVM_CAP_USER_MEMORY", "to give guests memory"),
-    4: ("KVM_CAP_SET_TSS_ADDR", "to run real mode"),
-    14: ("KVM_CAP_MP_STATE", "to start VCPUs"),
-    25: ("KVM_CAP_IRQ_ROUTING", "to route interrupts"),
-    32: ("KVM_CAP_IRQFD", "to bind interrupts to VCPUs"),
-    36: ("KVM_CAP_IOEVENTFD", "to ring bells"),
-    37: ("KVM_CAP_SET_IDENTITY_MAP_ADDR", "to run real mode"),
-    77: ("KVM_CAP_SIGNAL_MSI", "to interrupt VCPUs"),
-    121: ("KVM_CAP_SPLIT_IRQCHIP", "to have local APICs"),
-    129: ("KVM_CAP_X2APIC_API", "to address many VCPUs"),
-    136: ("KVM_CAP_IMMEDIATE_EXIT", "to kick VCPUs"),
-}
 NR_VCPUS_MAX = 66
 NR_MEMSLOTS = 10
 IRQ_ROUTING = 25
@@ -68,7 +55,7 @@ class System:
             raise
 
     def _require_capabilities(self) -> None:
-        for number, (name, purpose) in REQUIRED.items():
+        for number, name, purpose in REQUIRED:
             if self.capability(number) <= 0:
                 raise OSError(
                     errno.EOPNOTSUPP,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import kvmbind
-from kvmbind.kvm import system
+from kvmbind.kvm.capabilities import REQUIRED, Capability
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -74,10 +74,10 @@ def test_without_irqfd_the_sentence_says_what_is_lacking_and_what_to_use(name: s
 
 
 @pytest.mark.kvm
-@pytest.mark.parametrize("number", system.REQUIRED)
-def test_whichever_needed_capability_is_lacking_is_named(number: int) -> None:
-    name, purpose = system.REQUIRED[number]
-    assert f"lacks {name}, needed {purpose}: " in complaint("bind_interrupt.py", "--without", str(number))
+@pytest.mark.parametrize("missing", REQUIRED, ids=lambda missing: missing.name)
+def test_whichever_needed_capability_is_lacking_is_named(missing: Capability) -> None:
+    sentence = complaint("bind_interrupt.py", "--without", str(missing.number))
+    assert f"lacks {missing.name}, needed {missing.purpose}: " in sentence
 
 
 def demo_in_this_process(monkeypatch: pytest.MonkeyPatch) -> str | int | None:

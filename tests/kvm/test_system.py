@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from kvmbind.kvm import system as system_module
-from kvmbind.kvm.system import IRQ_ROUTING, NR_MEMSLOTS, NR_VCPUS_MAX, REQUIRED, System
+from kvmbind.kvm.capabilities import REQUIRED, Capability
+from kvmbind.kvm.system import IRQ_ROUTING, NR_MEMSLOTS, NR_VCPUS_MAX, System
 
 
 def open_fds() -> set[str]:
@@ -88,15 +89,15 @@ def test_every_failure_to_open_has_its_remedy(monkeypatch: pytest.MonkeyPatch, e
 
 
 @pytest.mark.kvm
-@pytest.mark.parametrize("number", REQUIRED, ids=lambda number: REQUIRED[number][0])
+@pytest.mark.parametrize("missing", REQUIRED, ids=lambda missing: missing.name)
 def test_a_missing_capability_is_named_with_its_use_and_the_remedy(
-    monkeypatch: pytest.MonkeyPatch, number: int
+    monkeypatch: pytest.MonkeyPatch, missing: Capability
 ) -> None:
     real = System.capability
-    monkeypatch.setattr(System, "capability", lambda self, asked: 0 if asked == number else real(self, asked))
+    monkeypatch.setattr(System, "capability", lambda self, asked: 0 if asked == missing.number else real(self, asked))
     before = open_fds()
-    name, purpose = REQUIRED[number]
-    with pytest.raises(OSError, match=f"/dev/kvm lacks {name}, needed {purpose}: use an x86-64 host") as caught:
+    sentence = f"/dev/kvm lacks {missing.name}, needed {missing.purpose}: use an x86-64 host"
+    with pytest.raises(OSError, match=sentence) as caught:
         System()
     assert caught.value.errno == errno.EOPNOTSUPP
     assert open_fds() == before
