@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 #: In the order in which `kvmbind --help` lists them.
-COMMANDS = ("bench",)
+COMMANDS = ("bench", "doctor")
 
 
 class _ShowVersion(argparse.Action):
