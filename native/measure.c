@@ -67,19 +67,14 @@ static int one_guest(int system_fd, size_t run_size, const void *image, size_t s
     struct kb_vm vm = {.fd = -1};
     struct kb_vcpu vcpu = {.fd = -1};
     int memory_fd = memfd_create("measure", MFD_CLOEXEC);
-    int vm_fd = kb_vm_create(system_fd);
     void *memory = MAP_FAILED;
-    int result = memory_fd < 0 || ftruncate(memory_fd, MEMORY) < 0 ? -errno : vm_fd;
-    if (result >= 0)
-        result = kb_vm_init(&vm, vm_fd, true, false);
-    else if (vm_fd >= 0)
-        close(vm_fd);
+    int result = memory_fd < 0 || ftruncate(memory_fd, MEMORY) < 0 ? -errno : kb_vm_open(&vm, system_fd, true, false);
     if (result < 0)
         goto close_memory;
     memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memory_fd, 0);
     if (memory == MAP_FAILED) {
         result = -errno;
-        goto destroy_vm;
+        goto close_vm;
     }
     memcpy((char *)memory + ENTRY, image, size);
     result = kb_vm_set_memory(&vm, 0, 0, 0, MEMORY, memory);
@@ -91,8 +86,8 @@ static int one_guest(int system_fd, size_t run_size, const void *image, size_t s
             result = kb_ioctl(vcpu.fd, KVM_RUN, NULL);
         kb_vcpu_close(&vcpu);
     }
-destroy_vm:
-    kb_vm_destroy(&vm);
+close_vm:
+    kb_vm_close(&vm);
     if (memory != MAP_FAILED)
         munmap(memory, MEMORY);
 close_memory:
@@ -104,10 +99,11 @@ close_memory:
 /* ns: the time of each guest with 1 MiB and one vCPU, from KVM_CREATE_VM to its first exit and to the last close. */
 int kb_measure_create(const char *path, const void *image, size_t size, unsigned rounds, uint64_t *ns)
 {
-    int system_fd = kb_system_open(path);
-    if (system_fd < 0)
-        return system_fd;
-    int run_size = kb_vcpu_run_size(system_fd), result = run_size < 0 ? run_size : 0;
+    int system_fd, result = kb_system_open(&system_fd, path);
+    if (result < 0)
+        return result;
+    int run_size = kb_vcpu_run_size(system_fd);
+    result = run_size < 0 ? run_size : 0;
     for (unsigned round = 0; round < rounds && result >= 0; round++) {
         int64_t start = kb_now_ns();
         result = one_guest(system_fd, (size_t)run_size, image, size);

@@ -40,6 +40,7 @@ struct kb_ranges {
  * lock guards everything below it; paused and the vCPUs' gate_passed are also read and written without it, see gate.c. */
 struct kb_vm {
     int fd;
+    bool open;
     bool sync_regs;            /* KVM_RUN can hand the registers over in the run page */
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -106,18 +107,23 @@ struct kb_trigger {
     int *extra;                /* one more eventfd for each further APIC cluster */
 };
 
+/* descriptor.c */
+int kb_eventfd_open(int *fd, int semaphore);
+int kb_duplicate(int *fd, int of);
+int kb_memfd_open(int *fd, const char *name, uint64_t size);
+void kb_close(int *fd);
+
 /* system.c */
 int kb_ioctl(int fd, unsigned long request, void *argument);
-int kb_system_open(const char *path);
+int kb_system_open(int *fd, const char *path);
 int kb_check_extension(int fd, unsigned capability);
-int kb_vm_create(int system_fd);
 int kb_vcpu_run_size(int system_fd);
 int kb_physical_address_bits(int system_fd);
 struct kvm_cpuid2 *kb_supported_cpuid(int system_fd);
 
 /* vm.c */
-int kb_vm_init(struct kb_vm *vm, int vm_fd, int split_irqchip, int pit);
-void kb_vm_destroy(struct kb_vm *vm);
+int kb_vm_open(struct kb_vm *vm, int system_fd, int split_irqchip, int pit);
+void kb_vm_close(struct kb_vm *vm);
 int kb_vm_set_memory(struct kb_vm *vm, unsigned slot, uint32_t flags, uint64_t guest_addr, uint64_t size, void *host);
 int kb_vm_set_gsi_routing(struct kb_vm *vm, void *table);
 int kb_vm_irqfd(struct kb_vm *vm, int eventfd, unsigned gsi, uint32_t flags, int resample_fd);

@@ -12,31 +12,22 @@ int kb_ioctl(int fd, unsigned long request, void *argument)
     return result < 0 ? -errno : result;
 }
 
-/* Opens the device and refuses what does not speak the KVM API, version 12 (-EPROTO). */
-int kb_system_open(const char *path)
+/* Opens the device at *fd and refuses what does not speak the KVM API, version 12 (-EPROTO). */
+int kb_system_open(int *fd, const char *path)
 {
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0)
+    *fd = open(path, O_RDWR | O_CLOEXEC);
+    if (*fd < 0)
         return -errno;
-    int version = kb_ioctl(fd, KVM_GET_API_VERSION, NULL);
+    int version = kb_ioctl(*fd, KVM_GET_API_VERSION, NULL);
     if (version == KVM_API_VERSION)
-        return fd;
-    close(fd);
+        return 0;
+    kb_close(fd);
     return version < 0 ? version : -EPROTO;
 }
 
 int kb_check_extension(int fd, unsigned capability)
 {
     return kb_ioctl(fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)capability);
-}
-
-int kb_vm_create(int system_fd)
-{
-    int fd;
-    do
-        fd = kb_ioctl(system_fd, KVM_CREATE_VM, NULL);
-    while (fd == -EINTR); /* kvm_create_vm starts a thread; a signal in that moment fails it */
-    return fd;
 }
 
 int kb_vcpu_run_size(int system_fd)

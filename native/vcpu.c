@@ -140,9 +140,11 @@ void kb_vcpu_end(struct kb_vcpu *vcpu)
     pthread_mutex_unlock(&vcpu->lock);
 }
 
-/* Stops the owner if it is inside, and waits until it has left. */
+/* Stops the owner if it is inside, and waits until it has left. Of one that is not open: nothing. */
 void kb_vcpu_close(struct kb_vcpu *vcpu)
 {
+    if (vcpu->run == NULL)
+        return;
     pthread_mutex_lock(&vcpu->lock);
     vcpu->closed = true;
     atomic_store(&vcpu->kicked, true);
@@ -153,10 +155,8 @@ void kb_vcpu_close(struct kb_vcpu *vcpu)
     kb_gate_remove(vcpu); /* a pause finds it until it is still */
     munmap(vcpu->run, vcpu->run_size);
     vcpu->run = NULL;
-    if (vcpu->stats_fd >= 0)
-        close(vcpu->stats_fd);
-    close(vcpu->fd);
-    vcpu->stats_fd = vcpu->fd = -1;
+    kb_close(&vcpu->stats_fd);
+    kb_close(&vcpu->fd);
 }
 
 /* In a forked child, which has neither the run page nor the owner's thread: from now on it is closed. Another thread may

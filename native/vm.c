@@ -31,26 +31,41 @@ static int set_up(int fd, bool split_irqchip, bool pit)
     return result;
 }
 
-/* Takes over vm_fd, also when it fails. */
-int kb_vm_init(struct kb_vm *vm, int vm_fd, int split_irqchip, int pit)
+static int create(int system_fd)
 {
-    int result = set_up(vm_fd, split_irqchip, pit);
+    int fd;
+    do
+        fd = kb_ioctl(system_fd, KVM_CREATE_VM, NULL);
+    while (fd == -EINTR); /* kvm_create_vm starts a thread; a signal in that moment fails it */
+    return fd;
+}
+
+int kb_vm_open(struct kb_vm *vm, int system_fd, int split_irqchip, int pit)
+{
+    int fd = create(system_fd);
+    if (fd < 0)
+        return fd;
+    int result = set_up(fd, split_irqchip, pit);
     if (result < 0) {
-        close(vm_fd);
+        close(fd);
         return result;
     }
-    int sync = kb_check_extension(vm_fd, KVM_CAP_SYNC_REGS);
-    vm->fd = vm_fd;
+    int sync = kb_check_extension(fd, KVM_CAP_SYNC_REGS);
+    vm->fd = fd;
+    vm->open = true;
     vm->sync_regs = sync > 0 && sync & KVM_SYNC_X86_REGS;
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->changed, NULL);
     return 0;
 }
 
-void kb_vm_destroy(struct kb_vm *vm)
+/* Of one that is not open: nothing. Its vCPUs are closed. */
+void kb_vm_close(struct kb_vm *vm)
 {
-    close(vm->fd);
-    vm->fd = -1;
+    if (!vm->open)
+        return;
+    vm->open = false;
+    kb_close(&vm->fd);
     for (int space = 0; space < KB_SPACES; space++)
         free(vm->ranges[space].at);
     pthread_cond_destroy(&vm->changed);

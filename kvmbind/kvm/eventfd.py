@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 
 from kvmbind._shim import ffi, lib
-from kvmbind.kvm import descriptors, signals
+from kvmbind.kvm import signals
 from kvmbind.kvm.calls import NEVER, check
+from kvmbind.kvm.descriptors import Descriptor
 
 READABLE = 1
 CANCELED = 2
 TIMED_OUT = 0
 
 
-class EventFd:
+class EventFd(Descriptor):
     """An eventfd that kvmbind made, or its own duplicate of one that it was given.
 
     Threads: any thread may call any method. The owner closes it when nobody is inside a call on it.
     """
 
-    __slots__ = ("_count", "fd")
-
-    def __init__(self, fd: int) -> None:
-        """Takes over `fd`."""
-        self.fd = descriptors.adopt(fd)
-        self._count = ffi.new("uint64_t[]", 1)
+    __slots__ = ()
 
     @classmethod
     def create(cls, *, semaphore: bool = False) -> EventFd:
         """Makes one with a count of 0. Writes to it never block."""
-        flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK | (os.EFD_SEMAPHORE if semaphore else 0)
-        with descriptors.lock:
-            return cls(os.eventfd(0, flags))
+        return cls("eventfd", lambda slot: lib.kb_eventfd_open(slot, int(semaphore)))
 
     @classmethod
     def duplicate(cls, fd: int) -> EventFd:
         """Duplicates `fd`, close-on-exec; the caller's stays open."""
-        with descriptors.lock:
-            return cls(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
+        return cls("fcntl (F_DUPFD_CLOEXEC)", lambda slot: lib.kb_duplicate(slot, fd))
 
     def add(self, count: int = 1) -> None:
         """Adds to the count. EAGAIN: it is full."""
@@ -47,12 +39,9 @@ class EventFd:
 
     def drain(self) -> int:
         """Takes the count without waiting, 0 if there is none. The caller's lock keeps other drains out."""
-        check(lib.kb_eventfd_drain(self.fd, self._count), "preadv2 (eventfd)")
-        return self._count[0]
-
-    def close(self) -> None:
-        """Closes the fd."""
-        descriptors.close(self.fd)
+        count = ffi.new("uint64_t[]", 1)
+        check(lib.kb_eventfd_drain(self.fd, count), "preadv2 (eventfd)")
+        return count[0]
 
 
 def wait_readable(fd: int, cancel_fd: int = -1, deadline_ns: int = NEVER) -> int:

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from kvmbind._shim import ffi, lib
-from kvmbind.kvm import descriptors
 from kvmbind.kvm.calls import check
+from kvmbind.kvm.descriptors import Descriptor
 
 if TYPE_CHECKING:
     from kvmbind._shim import Host
@@ -20,13 +20,13 @@ def page_up(size: int) -> int:
     return (size + PAGE_SIZE - 1) & -PAGE_SIZE
 
 
-class Memory:
+class Memory(Descriptor):
     """A memfd of whole pages, zero at first.
 
     Threads: any thread may call any method. The owner closes it when nobody is inside a call on it.
     """
 
-    __slots__ = ("fd", "size")
+    __slots__ = ("size",)
 
     def __init__(self, size: int) -> None:
         """Makes it; pages are allocated when they are touched.
@@ -37,14 +37,8 @@ class Memory:
         Raises:
             OSError: No fd or no memory is left.
         """
+        super().__init__("memfd_create", lambda slot: lib.kb_memfd_open(slot, b"kvmbind", size))
         self.size = size
-        with descriptors.lock:
-            self.fd = descriptors.adopt(os.memfd_create("kvmbind", os.MFD_CLOEXEC))
-        try:
-            os.ftruncate(self.fd, size)
-        except BaseException:
-            self.close()
-            raise
 
     def read(self, offset: int, length: int) -> bytes:
         """Returns bytes that lie within the size."""
@@ -67,10 +61,6 @@ class Memory:
     def map(self, offset: int, size: int) -> Mapping:
         """Maps a part of it into this process; it may reach past the end."""
         return Mapping(self.fd, offset, size)
-
-    def close(self) -> None:
-        """Closes the memfd; mappings go on."""
-        descriptors.close(self.fd)
 
 
 class Mapping:

@@ -6,9 +6,9 @@ import errno
 import os
 
 from kvmbind._shim import lib
-from kvmbind.kvm import descriptors
 from kvmbind.kvm.calls import check
 from kvmbind.kvm.capabilities import REQUIRED
+from kvmbind.kvm.descriptors import Descriptor
 
 NR_VCPUS_MAX = 66
 NR_MEMSLOTS = 10
@@ -25,13 +25,13 @@ _REMEDIES[errno.EPERM] = _REMEDIES[errno.EACCES]
 _REMEDIES[errno.ENXIO] = _REMEDIES[errno.ENODEV] = _REMEDIES[errno.ENOENT]
 
 
-class System:
+class System(Descriptor):
     """An open /dev/kvm.
 
     Threads: any thread may use it. Its owner closes it when nobody is inside a call on it.
     """
 
-    __slots__ = ("address_bits", "device", "fd", "run_size")
+    __slots__ = ("address_bits", "device", "run_size")
 
     def __init__(self, device: str = "/dev/kvm") -> None:
         """Opens `device` and checks that it can do what kvmbind needs.
@@ -40,12 +40,12 @@ class System:
             OSError: It cannot be opened, or lacks something; the message says what to do.
         """
         self.device = device
-        with descriptors.lock:
-            result = lib.kb_system_open(os.fsencode(device))
-            if result < 0:
-                remedy = _REMEDIES.get(-result, "{device} cannot be opened: " + os.strerror(-result))
-                raise OSError(-result, remedy.format(device=device))
-            self.fd = descriptors.adopt(result)
+        try:
+            super().__init__("open", lambda slot: lib.kb_system_open(slot, os.fsencode(device)))
+        except OSError as error:
+            number = error.errno or 0
+            remedy = _REMEDIES.get(number, "{device} cannot be opened: " + os.strerror(number))
+            raise OSError(number, remedy.format(device=device)) from error
         try:
             self._require_capabilities()
             self.run_size = check(lib.kb_vcpu_run_size(self.fd), "KVM_GET_VCPU_MMAP_SIZE")
@@ -66,7 +66,3 @@ class System:
     def capability(self, number: int) -> int:
         """Returns what KVM_CHECK_EXTENSION answers for a KVM_CAP_* number: 0 if it is not there."""
         return lib.kb_check_extension(self.fd, number)
-
-    def close(self) -> None:
-        """Closes the device; guests made from it go on."""
-        descriptors.close(self.fd)

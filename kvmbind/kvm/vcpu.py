@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvmbind._shim import ffi, lib
@@ -11,6 +12,7 @@ from kvmbind.kvm import descriptors, signals, stats
 from kvmbind.kvm.calls import check
 
 if TYPE_CHECKING:
+    from kvmbind import _shim
     from kvmbind.kvm.stats import VcpuStats
     from kvmbind.kvm.system import System
     from kvmbind.kvm.vm import Vm
@@ -34,6 +36,11 @@ class CodePosition(NamedTuple):
     ip: int
 
 
+def _close(_vm: _shim.Vm, struct: _shim.Vcpu) -> None:
+    # The vCPU's struct points to its VM's, which therefore stays until now.
+    lib.kb_vcpu_close(struct)
+
+
 class Vcpu:
     """A vCPU in x2APIC mode, ready to run.
 
@@ -51,15 +58,14 @@ class Vcpu:
                 the kernel answered.
         """
         signals.install()
-        self.struct = ffi.new("struct kb_vcpu *")
+        struct = ffi.new("struct kb_vcpu *")
+        self.struct = ffi.gc(struct, partial(_close, vm.struct))
         self.exit = ffi.new("struct kb_exit *")
         self.packet = ffi.buffer(self.exit.packet)
         with descriptors.lock:
-            result = lib.kb_vcpu_open(self.struct, vm.struct, system.fd, apic_id, system.run_size)
-            check(result, "KVM_CREATE_VCPU")
-            descriptors.adopt(self.struct.fd)
-            if self.struct.stats_fd >= 0:
-                descriptors.adopt(self.struct.stats_fd)
+            check(lib.kb_vcpu_open(struct, vm.struct, system.fd, apic_id, system.run_size), "KVM_CREATE_VCPU")
+            descriptors.adopt(ffi.addressof(struct, "fd"), struct)
+            descriptors.adopt(ffi.addressof(struct, "stats_fd"), struct)
 
     def start_real(self, entry: int) -> None:
         """Sets real mode with CS = entry >> 4 and IP = entry & 15, all else zero; entry < 1 MiB."""
@@ -120,6 +126,6 @@ class Vcpu:
     def close(self) -> None:
         """Stops an enter, unmaps the run page, closes the stats fd and the vCPU fd."""
         with descriptors.lock:
-            descriptors.disown(self.struct.fd)
-            descriptors.disown(self.struct.stats_fd)
+            descriptors.disown(ffi.addressof(self.struct, "fd"))
+            descriptors.disown(ffi.addressof(self.struct, "stats_fd"))
             lib.kb_vcpu_close(self.struct)

@@ -45,11 +45,11 @@ class Vm:
             OSError: KVM_CREATE_VM or the set-up failed.
         """
         self.irqchip = irqchip
-        self.struct = ffi.new("struct kb_vm *")
+        struct = ffi.new("struct kb_vm *")
+        self.struct = ffi.gc(struct, lib.kb_vm_close)
         with descriptors.lock:
-            vm_fd = check(lib.kb_vm_create(system.fd), "KVM_CREATE_VM")
-            check(lib.kb_vm_init(self.struct, vm_fd, irqchip == "split", pit), "KVM_CREATE_IRQCHIP")
-            descriptors.adopt(vm_fd)
+            check(lib.kb_vm_open(struct, system.fd, irqchip == "split", pit), "KVM_CREATE_VM")
+            descriptors.adopt(ffi.addressof(struct, "fd"), struct)
 
     def set_memory(self, slot: int, guest_addr: int, size: int, host: CData, *, flags: int = 0) -> None:
         """KVM_SET_USER_MEMORY_REGION; a size of 0 deletes the slot."""
@@ -89,5 +89,5 @@ class Vm:
 
     def close(self) -> None:
         """Closes the VM fd."""
-        descriptors.disown(self.struct.fd)
-        lib.kb_vm_destroy(self.struct)
+        lib.kb_vm_close(self.struct)  # it may sleep: a fork does not wait for it
+        descriptors.disown(ffi.addressof(self.struct, "fd"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
@@ -51,9 +52,9 @@ class KernelObject(Generic[D]):
     @classmethod
     def _wrap(cls, obj: D, rights: int | None = None) -> Self:
         """Makes the first handle of a new object, and owns it."""
-        handle = handles.add(obj, obj.DEFAULT_RIGHTS if rights is None else rights)
         self = cls.__new__(cls)
-        self._attach(handles.entry_of(handle), owned=True)
+        self._attach(handles.prepare(obj, obj.DEFAULT_RIGHTS if rights is None else rights), owned=True)
+        handles.enter(self._entry)  # after it has an owner, who closes it whatever a signal handler raises
         return self
 
     def _attach(self, entry: handles.Entry, *, owned: bool) -> None:
@@ -121,15 +122,14 @@ class KernelObject(Generic[D]):
 
     def close(self) -> None:
         """Closes the handle; again it does nothing. A borrowed handle stays open."""
-        owned, self._owned = self._owned, False
         entry = self._entry
-        if owned and entry.object is not None:
-            try:
-                handles.close(entry.value)
-            except BadHandleError:
-                return  # somebody closed it in this moment
-        elif not owned and entry.object is not None:
+        if entry.object is None:
+            return
+        if not self._owned:
             self._attach(handles.Entry(entry.value, None, 0), owned=False)
+            return
+        with contextlib.suppress(BadHandleError):  # somebody closed it in this moment
+            handles.close(entry.value)
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +141,7 @@ class KernelObject(Generic[D]):
 
     def __del__(self) -> None:
         # No kernel call and no lock in here: a finalizer runs anywhere, also under a lock of this thread.
-        if self._owned and self._entry.object is not None:
+        if getattr(self, "_owned", False) and self._entry.object is not None:
             handles.abandon(self._entry.value)
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 

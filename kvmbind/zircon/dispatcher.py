@@ -26,7 +26,7 @@ class Dispatcher:
     Threads: any thread may call any method. `_hold_lock` guards the count; `handle_count` is the handle table's.
     """
 
-    __slots__ = ("_hold_lock", "_holds", "handle_count", "koid", "trigger_guard")
+    __slots__ = ("__weakref__", "_hold_lock", "_holds", "handle_count", "koid", "trigger_guard")
 
     TYPE: ClassVar[int]
     DEFAULT_RIGHTS: ClassVar[int]

@@ -81,17 +81,40 @@ _abandoned: deque[int] = deque()
 
 def add(obj: Dispatcher, rights: int) -> int:
     """Makes a handle to an object and returns its value."""
+    entry = prepare(obj, rights)
+    enter(entry)
+    return entry.value
+
+
+def prepare(obj: Dispatcher, rights: int) -> Entry:
+    """Makes an entry that is in the table only from `enter` on: its owner can keep it before that."""
     _reap()
     with _lock:
-        return _add(obj, rights).value
+        return _new_entry(obj, rights)
 
 
-def _add(obj: Dispatcher, rights: int) -> Entry:
+def enter(entry: Entry) -> None:
+    """Puts a prepared entry into the table: from now on it is an open handle."""
+    with _lock:
+        _enter(entry)
+
+
+def _new_entry(obj: Dispatcher, rights: int) -> Entry:
     value = _values.next()
     while value in _entries:  # the walk has come round
         value = _values.next()
-    entry = _entries[value] = Entry(value, obj, rights)
-    obj.handle_count += 1
+    return Entry(value, obj, rights)
+
+
+def _enter(entry: Entry) -> None:
+    assert entry.object is not None
+    entry.object.handle_count += 1
+    _entries[entry.value] = entry
+
+
+def _add(obj: Dispatcher, rights: int) -> Entry:
+    entry = _new_entry(obj, rights)
+    _enter(entry)
     return entry
 
 
@@ -208,10 +231,13 @@ def close(value: int) -> None:
         BadHandleError: `value` is no open handle.
     """
     _reap()
-    with _lock:
-        last = _remove(entry_of(value))
-    if last is not None:
-        _retire(last)
+    last = None
+    try:
+        with _lock:
+            last = _remove(entry_of(value))
+    finally:  # a signal's exception at the end of the block must not lose the object
+        if last is not None:
+            _retire(last)
 
 
 def close_many(values: Iterable[int]) -> bool:
@@ -228,11 +254,12 @@ def close_many(values: Iterable[int]) -> bool:
 
 def _remove(entry: Entry) -> Dispatcher | None:
     """Takes an entry out; returns its object if that was its last handle."""
+    # No call in here: Python looks for signals at each, and an exception half-way would lose the count.
     obj = entry.object
     assert obj is not None
-    del _entries[entry.value]
-    entry.close()
+    entry.object, entry.rights, entry.trigger = None, 0, _NO_TRIGGER
     obj.handle_count -= 1
+    del _entries[entry.value]
     return None if obj.handle_count else obj
 
 

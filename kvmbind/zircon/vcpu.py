@@ -6,6 +6,7 @@ import errno
 import os
 import struct
 import threading
+import weakref
 from operator import index
 from typing import TYPE_CHECKING, ClassVar
 
@@ -47,7 +48,7 @@ _FLAGS_VALID = 2  # the bit that is always one in RFLAGS, and never in what read
 _NMI_VECTOR = 2
 
 
-_open: set[VcpuDispatcher] = set()
+_open: weakref.WeakSet[VcpuDispatcher] = weakref.WeakSet()
 _open_lock = threading.Lock()
 
 

@@ -25,7 +25,7 @@ class Refusing:
     def __init__(self, error: int) -> None:
         self._error = error
 
-    def kb_system_open(self, path: bytes) -> int:
+    def kb_system_open(self, fd: object, path: bytes) -> int:
         return -self._error
 
 

@@ -1,0 +1,46 @@
+/* Fds that are stored where their owner finds them before Python can raise: a signal handler may raise right behind the
+ * call that made one. Each function stores the new fd at *fd. */
+#include "shim.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static int keep(int *fd, int made)
+{
+    if (made < 0)
+        return -errno;
+    *fd = made;
+    return 0;
+}
+
+/* Close-on-exec, and writes never block. */
+int kb_eventfd_open(int *fd, int semaphore)
+{
+    return keep(fd, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | (semaphore ? EFD_SEMAPHORE : 0)));
+}
+
+int kb_duplicate(int *fd, int of)
+{
+    return keep(fd, fcntl(of, F_DUPFD_CLOEXEC, 3));
+}
+
+int kb_memfd_open(int *fd, const char *name, uint64_t size)
+{
+    int result = keep(fd, memfd_create(name, MFD_CLOEXEC));
+    if (result == 0 && ftruncate(*fd, (off_t)size) < 0) {
+        result = -errno;
+        kb_close(fd);
+    }
+    return result;
+}
+
+/* Closes *fd, which may be -1, and makes it -1. */
+void kb_close(int *fd)
+{
+    int open = *fd;
+    *fd = -1;
+    if (open >= 0)
+        close(open);
+}
