@@ -13,8 +13,11 @@ A test says that it needs KVM with ``@pytest.mark.kvm``, or by using the fixture
 
 Everything skipped is listed at the end of the run, with the reason.
 
-pytest loads this module in every project that has kvmbind installed. It imports nothing of kvmbind before a
-fixture needs it, so that a broken build breaks no other project's tests.
+pytest loads this module in every project that has kvmbind installed. It imports nothing of kvmbind that is
+compiled before a fixture needs it, so that a broken build breaks no other project's tests.
+
+A test process that is forked (xdist's are not) makes guests of its own; one that was made before the fork stays with
+the parent, and using it raises BadHandleError, which says so.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ MODES: Final = ("auto", "require", "off")
 VARIABLE: Final = "KVMBIND_KVM"
 
 _KVM_GET_API_VERSION: Final = 0xAE00
+_KVM_CHECK_EXTENSION: Final = 0xAE03
 _API_VERSION: Final = 12  # the only one since Linux 2.6.22; user space must refuse any other
 _FIXTURES: Final = frozenset({"kvm_guest"})
 
@@ -56,7 +60,8 @@ _KVM = pytest.StashKey[_Kvm]()
 def find_problem(device: str) -> str | None:
     """Tells what keeps ``device`` from working as KVM, and the remedy.
 
-    Opens it for reading and writing and asks for its version (``KVM_GET_API_VERSION``).
+    Opens it for reading and writing, asks for its version (``KVM_GET_API_VERSION``) and for what every guest
+    needs (``KVM_CHECK_EXTENSION``).
 
     Args:
         device: path of the device, ``/dev/kvm``.
@@ -78,14 +83,48 @@ def find_problem(device: str) -> str | None:
     except OSError as error:
         return f"{device} cannot be opened ({error.strerror}): load kvm_intel or kvm_amd"
     try:
+        return _find_problem_of(fd, device)
+    finally:
+        os.close(fd)
+
+
+def _find_problem_of(fd: int, device: str) -> str | None:
+    from kvmbind.kvm.capabilities import REQUIRED
+
+    try:
         version = fcntl.ioctl(fd, _KVM_GET_API_VERSION)
     except OSError as error:
         return f"{device} is not KVM's device ({error.strerror}): remove it, then load kvm_intel or kvm_amd"
-    finally:
-        os.close(fd)
     if version != _API_VERSION:
         return f"{device} has KVM's API version {version}, not {_API_VERSION}: run a mainline kernel's KVM"
+    for number, name, purpose in REQUIRED:
+        if fcntl.ioctl(fd, _KVM_CHECK_EXTENSION, number) <= 0:
+            return f"{device} lacks {name}, needed {purpose}: use an x86-64 host with Linux 4.18 or newer"
     return None
+
+
+def describe(device: str) -> str:
+    """Says what a ``device`` that works is: its module, its version, and what it lacks of what some guests need."""
+    from kvmbind.kvm.capabilities import OPTIONAL
+
+    fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        version = fcntl.ioctl(fd, _KVM_GET_API_VERSION)
+        lacking = [name for number, name, _ in OPTIONAL if fcntl.ioctl(fd, _KVM_CHECK_EXTENSION, number) <= 0]
+    finally:
+        os.close(fd)
+    parts = [_module() or device, f"API {version}"]
+    if lacking:
+        parts.append(f"lacks {', '.join(lacking)}")
+    return ", ".join(parts)
+
+
+def _module() -> str:
+    try:
+        names = os.listdir("/sys/module")
+    except OSError:
+        return ""
+    return next((name for name in sorted(names) if name.startswith("kvm_")), "")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -109,11 +148,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Says which mode is in force and whether KVM works."""
+    """Says which mode is in force, and what KVM is or why it does not work."""
     mode, problem = config.stash[_KVM]
     if mode == "off":
         return "kvmbind: kvm=off"
-    return f"kvmbind: kvm={mode}, {problem or f'{DEVICE} ok (API {_API_VERSION})'}"
+    return f"kvmbind: kvm={mode}, {problem or describe(DEVICE)}"
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marker

@@ -66,13 +66,19 @@ class KernelObject(Generic[D]):
         entry = self._entry
         obj = entry.object
         if obj is None:
-            raise BadHandleError(call, f"the {type(self).__name__} is closed")
+            raise BadHandleError(call, self._why_closed())
         had = entry.rights
         if had & rights != rights:
             if entry.object is None:  # closed in this moment, which takes the object first and the rights then
-                raise BadHandleError(call, f"the {type(self).__name__} is closed")
+                raise BadHandleError(call, self._why_closed())
             raise AccessDeniedError(call, f"the handle has rights {had:#x} and needs {rights:#x}")
         return obj  # type: ignore[return-value]  # a handle's object never changes, and its class was checked
+
+    def _why_closed(self) -> str:
+        name = type(self).__name__
+        if handles.is_lost_by_fork(self._entry.value):
+            return f"the {name} stayed with the process that this one was forked from: make another here"
+        return f"the {name} is closed"
 
     @property
     def handle(self) -> int:

@@ -77,6 +77,7 @@ _lock = threading.Lock()
 _values = _Values()
 _entries: dict[int, Entry] = {}
 _abandoned: deque[int] = deque()
+_lost_by_fork: set[int] = set()
 
 
 def add(obj: Dispatcher, rights: int) -> int:
@@ -292,11 +293,17 @@ def _after_fork() -> None:
     """In the child every handle is BAD_HANDLE: a VM belongs to the process that made it (KVM answers EIO)."""
     global _lock
     _lock = threading.Lock()
+    _lost_by_fork.update(_entries)
     for entry in _entries.values():
         entry.close()
     _entries.clear()
     _abandoned.clear()
     descriptors.close_all_in_child()
+
+
+def is_lost_by_fork(value: int) -> bool:
+    """Tells whether a handle was open in the process that this one was forked from, when it was."""
+    return value in _lost_by_fork
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -56,8 +56,8 @@ def child():
     print(irq.closed, irq)
     try:
         irq.trigger()
-    except kvmbind.BadHandleError:
-        print("refused")
+    except kvmbind.BadHandleError as error:
+        print(error.hint)
     for opened in (vcpu, irq, port, guest):
         opened.close()
 
@@ -68,7 +68,8 @@ print(guest.read_u32(0x8000), vcpu.returns)
 for opened in (irq, port, guest):
     opened.close()
 """)
-        == "['BAD_HANDLE', 'BAD_HANDLE', 'BAD_HANDLE', 'BAD_HANDLE']\nTrue <kvmbind.Interrupt closed>\nrefused\n1 0\n"
+        == "['BAD_HANDLE', 'BAD_HANDLE', 'BAD_HANDLE', 'BAD_HANDLE']\nTrue <kvmbind.Interrupt closed>\n"
+        "the Interrupt stayed with the process that this one was forked from: make another here\n1 0\n"
     )
 
 
