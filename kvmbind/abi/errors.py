@@ -45,6 +45,7 @@ class ZxError(Exception):
         call: the call that failed, such as "zx_interrupt_bind_vcpu", or "".
         hint: why, and what to do about it, or "".
         access: the guest's access that is the reason, or None.
+        observed: the signals that a wait for signals has seen before it failed.
 
     The facts stay attributes, the sentence is built by `str()`. An OSError that was the reason is
     `__cause__`. A subclass that is itself an OSError has no `errno`, `strerror` or `filename` of its own:
@@ -53,12 +54,13 @@ class ZxError(Exception):
 
     status: Status = Status.INTERNAL
 
-    def __init__(self, call: str = "", hint: str = "", *, access: Access | None = None) -> None:
+    def __init__(self, call: str = "", hint: str = "", *, access: Access | None = None, observed: int = 0) -> None:
         # Not super(): OSError would take the two for errno and strerror.
         Exception.__init__(self, call, hint)
         self.call = call
         self.hint = hint
         self.access = access
+        self.observed = observed
 
     def __str__(self) -> str:
         """Says it in one line: "zx_port_wait: TIMED_OUT (-21): nothing came"."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from kvmbind._shim import lib
 from kvmbind.abi.constants import ZX_RIGHT_READ, ZX_RIGHT_SIGNAL, ZX_RIGHT_WAIT, ZX_RIGHT_WRITE
 from kvmbind.abi.errors import InvalidArgsError
-from kvmbind.objects.base import KernelObject, deadline_after
+from kvmbind.objects.base import deadline_after
+from kvmbind.objects.waitable import WaitableObject
 from kvmbind.zircon.interrupt import InterruptDispatcher
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _fire = lib.kb_trigger_fire
 
 
-class Interrupt(KernelObject[InterruptDispatcher]):
+class Interrupt(WaitableObject[InterruptDispatcher]):
     """An interrupt over an eventfd. Mirrors zx_interrupt_*.
 
     Bound to VCPUs by `bind_vcpu`, each fire raises its vector in their local APICs: the kernel does that, KVM_RUN does

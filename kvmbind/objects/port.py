@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvmbind.abi.constants import ZX_RIGHT_READ, ZX_RIGHT_WRITE
+from kvmbind.abi.constants import ZX_RIGHT_READ, ZX_RIGHT_WAIT, ZX_RIGHT_WRITE
+from kvmbind.abi.errors import InvalidArgsError
 from kvmbind.objects.base import KernelObject, deadline_after
+from kvmbind.zircon import waits
 from kvmbind.zircon.port import PortDispatcher
 
 if TYPE_CHECKING:
     from typing import Self
 
     from kvmbind.abi.structs import PortPacket
+    from kvmbind.objects.interrupt import Interrupt
+    from kvmbind.objects.vcpu import Vcpu
+    from kvmbind.objects.vmo import Vmo
 
 
 class Port(KernelObject[PortDispatcher]):
-    """A queue of packets, from users and from interrupts. Mirrors zx_port_*.
+    """A queue of packets, from users, signals and interrupts. Mirrors zx_port_*.
 
     Threads: any thread may use it, and several may wait: each packet goes to one of them.
     """
@@ -50,6 +55,22 @@ class Port(KernelObject[PortDispatcher]):
     def queue(self, packet: PortPacket) -> None:
         """Queues a packet, as type USER. Needs ZX_RIGHT_WRITE; ShouldWaitError when more than 2048 wait."""
         self._object("zx_port_queue", ZX_RIGHT_WRITE).queue(packet)
+
+    def cancel(self, source: Interrupt | Vcpu | Vmo, key: int) -> None:
+        """Ends the waits with `key` that `source.wait_async` has begun, and takes back their packets.
+
+        `source` is the very object: another with a handle of its own has waits of its own. Mirrors zx_port_cancel;
+        needs ZX_RIGHT_WRITE, and ZX_RIGHT_WAIT of the source.
+
+        Raises:
+            NotFoundError: There is neither wait nor packet.
+            InvalidArgsError: The key does not fit into 64 bits.
+        """
+        call = "zx_port_cancel"
+        queue, obj = self._object(call, ZX_RIGHT_WRITE), source._object(call, ZX_RIGHT_WAIT)
+        if not 0 <= key < 1 << 64:
+            raise InvalidArgsError(call, f"key {key:#x} does not fit into 64 bits")
+        waits.cancel(queue, obj, source._entry, key)
 
     def fileno(self) -> int:
         """An epoll fd that is readable when any packet waits."""

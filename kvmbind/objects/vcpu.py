@@ -16,7 +16,8 @@ from kvmbind.abi.constants import (
 )
 from kvmbind.abi.errors import BadHandleError, BadStateError, CanceledError, InvalidArgsError, TimedOutError
 from kvmbind.kvm import signals
-from kvmbind.objects.base import KernelObject, deadline_after
+from kvmbind.objects.base import deadline_after
+from kvmbind.objects.waitable import WaitableObject
 from kvmbind.zircon.vcpu import VcpuDispatcher
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     OnPacket = Callable[["Vcpu", PortPacket], object]
 
 
-class Vcpu(KernelObject[VcpuDispatcher]):
+class Vcpu(WaitableObject[VcpuDispatcher]):
     """A VCPU. Mirrors zx_vcpu_*.
 
     Threads: `enter`, `read_state`, `write_state` and `write_io` belong to the thread that created it, which for one of

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from kvmbind.abi.constants import ZX_RIGHT_READ, ZX_RIGHT_WRITE
 from kvmbind.abi.errors import InvalidArgsError
-from kvmbind.objects.base import KernelObject
+from kvmbind.objects.waitable import WaitableObject
 from kvmbind.zircon.vmo import VmoDispatcher
 
 if TYPE_CHECKING:
     from typing import Self
 
 
-class Vmo(KernelObject[VmoDispatcher]):
+class Vmo(WaitableObject[VmoDispatcher]):
     """Memory of whole pages in a memfd, zero at first. Mirrors zx_vmo_*.
 
     Threads: any thread may use it.

@@ -6,7 +6,9 @@ import itertools
 import threading
 from typing import TYPE_CHECKING, ClassVar
 
-from kvmbind.abi.errors import BadHandleError
+from kvmbind.abi.errors import BadHandleError, NotSupportedError
+from kvmbind.zircon.signals import Signals
+from kvmbind.zircon.waits import Seats
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,16 +28,18 @@ class Dispatcher:
     Threads: any thread may call any method. `_hold_lock` guards the count; `handle_count` is the handle table's.
     """
 
-    __slots__ = ("__weakref__", "_hold_lock", "_holds", "handle_count", "koid", "trigger_guard")
+    __slots__ = ("__weakref__", "_hold_lock", "_holds", "handle_count", "koid", "seats", "signals", "trigger_guard")
 
     TYPE: ClassVar[int]
     DEFAULT_RIGHTS: ClassVar[int]
     #: Whether zx_object_wait_* and zx_object_signal apply: its default rights contain ZX_RIGHT_WAIT.
     WAITABLE: ClassVar[bool]
 
-    def __init__(self) -> None:
-        """Starts with one hold, for the handles to come."""
+    def __init__(self, signals: int = 0) -> None:
+        """Starts with one hold, for the handles to come, and with these signals set."""
         self.koid = next(_koids)
+        self.signals = Signals(signals)
+        self.seats = Seats()
         self.trigger_guard: Trigger | None = None
         self.handle_count = 0
         self._holds = 1
@@ -66,6 +70,7 @@ class Dispatcher:
             last = not self._holds
         if last:
             self._destroy()
+            self.seats.close()
 
     def __enter__(self) -> Self:
         self.hold()
@@ -75,6 +80,12 @@ class Dispatcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.drop()
+
+    def waitable_signals(self, call: str) -> Signals:
+        """Returns its signals. NotSupportedError if it is of a type that has none to wait for."""
+        if not self.WAITABLE:
+            raise NotSupportedError(call, f"a {type(self).__name__} has no signals")
+        return self.signals
 
     def on_zero_handles(self) -> None:
         """Called once, outside all locks, when the last handle is closed; others may still hold the object."""

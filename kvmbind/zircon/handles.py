@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from kvmbind._shim import ffi
 from kvmbind.abi.constants import (
     ZX_HANDLE_FIXED_BITS_MASK,
+    ZX_HANDLE_INVALID,
     ZX_RIGHT_DUPLICATE,
     ZX_RIGHT_SAME_RIGHTS,
     ZX_RIGHT_SIGNAL,
@@ -173,6 +174,11 @@ def find_any(value: int, rights: int = 0) -> Dispatcher:
     return obj
 
 
+def find_watchable(value: int, rights: int) -> tuple[Dispatcher, Entry]:
+    """Returns the object of a handle, of whatever kind, and the handle's entry; errors as of `find`."""
+    return find_any(value, rights), entry_of(value)
+
+
 def find_with_rights(value: int, kind: type[D]) -> tuple[D, int]:
     """Returns the object of a handle and the handle's rights; errors as of `find`."""
     return find(value, kind), entry_of(value).rights
@@ -201,20 +207,20 @@ def replace(value: int, rights: int) -> int:
         BadHandleError: `value` is no open handle.
         InvalidArgsError: `rights` has one that it lacks; the handle is closed all the same.
     """
+    refusal: InvalidArgsError | None = None
+    replacement = ZX_HANDLE_INVALID
     with _lock:
         entry = entry_of(value)
         assert entry.object is not None
         try:
-            replacement = _add(entry.object, _subset("zx_handle_replace", entry, rights))
+            replacement = _add(entry.object, _subset("zx_handle_replace", entry, rights)).value
         except InvalidArgsError as error:
             refusal = error
-        else:
-            _remove(entry)
-            return replacement.value
-        last = _remove(entry)
-    if last is not None:
-        _retire(last)
-    raise refusal
+        removed = _remove(entry)
+    _retire(*removed)
+    if refusal is not None:
+        raise refusal
+    return replacement
 
 
 def _subset(call: str, entry: Entry, rights: int) -> int:
@@ -232,13 +238,13 @@ def close(value: int) -> None:
         BadHandleError: `value` is no open handle.
     """
     _reap()
-    last = None
+    removed = None
     try:
         with _lock:
-            last = _remove(entry_of(value))
+            removed = _remove(entry_of(value))
     finally:  # a signal's exception at the end of the block must not lose the object
-        if last is not None:
-            _retire(last)
+        if removed is not None:
+            _retire(*removed)
 
 
 def close_many(values: Iterable[int]) -> bool:
@@ -253,18 +259,22 @@ def close_many(values: Iterable[int]) -> bool:
     return complete
 
 
-def _remove(entry: Entry) -> Dispatcher | None:
-    """Takes an entry out; returns its object if that was its last handle."""
+def _remove(entry: Entry) -> tuple[Entry, Dispatcher, bool]:
+    """Takes an entry out; returns it, its object, and whether that was its last handle: what `_retire` takes."""
     # No call in here: Python looks for signals at each, and an exception half-way would lose the count.
     obj = entry.object
     assert obj is not None
     entry.object, entry.rights, entry.trigger = None, 0, _NO_TRIGGER
     obj.handle_count -= 1
     del _entries[entry.value]
-    return None if obj.handle_count else obj
+    return entry, obj, not obj.handle_count
 
 
-def _retire(obj: Dispatcher) -> None:
+def _retire(entry: Entry, obj: Dispatcher, was_last: bool) -> None:
+    """Tells those who have to do with a handle that it is gone, outside the lock."""
+    obj.signals.handle_closed(entry)
+    if not was_last:
+        return
     try:
         obj.on_zero_handles()
     finally:
@@ -284,9 +294,9 @@ def _reap() -> None:
             return
         with _lock:
             entry = _entries.get(value)
-            last = _remove(entry) if entry is not None else None
-        if last is not None:
-            _retire(last)
+            removed = _remove(entry) if entry is not None else None
+        if removed is not None:
+            _retire(*removed)
 
 
 def _after_fork() -> None:

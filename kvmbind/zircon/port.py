@@ -1,10 +1,9 @@
-"""Ports: packets from users and interrupts, over epoll."""
+"""Ports: packets from users, signals and interrupts, over epoll."""
 
 from __future__ import annotations
 
 import struct
 import threading
-from collections import deque
 from typing import TYPE_CHECKING, ClassVar
 
 from kvmbind.abi.constants import (
@@ -13,31 +12,32 @@ from kvmbind.abi.constants import (
     ZX_PKT_TYPE_INTERRUPT,
     ZX_PKT_TYPE_USER,
 )
-from kvmbind.abi.errors import CanceledError, ShouldWaitError, TimedOutError, WrongTypeError, from_os_error
+from kvmbind.abi.errors import CanceledError, TimedOutError, WrongTypeError, from_os_error
 from kvmbind.abi.structs import PortPacket
 from kvmbind.kvm.calls import NEVER
 from kvmbind.kvm.epoll import Epoll
-from kvmbind.kvm.eventfd import TIMED_OUT, EventFd, wait_readable
+from kvmbind.kvm.eventfd import TIMED_OUT, wait_readable
+from kvmbind.zircon import waits
 from kvmbind.zircon.dispatcher import Dispatcher
+from kvmbind.zircon.packets import PacketQueue
 
 if TYPE_CHECKING:
     from kvmbind.zircon.interrupt import InterruptDispatcher
 
-PENDING_MAX = 2048
 _INTERRUPT_PACKET = struct.Struct("<QIiq24x")
 _TYPE_OFFSET = 8
 
 
 class PortDispatcher(Dispatcher):
-    """A queue of packets: an outer epoll over an eventfd that counts user packets and an inner epoll of interrupts.
+    """A queue of packets: an outer epoll over the eventfd that counts `packets` and an inner epoll of interrupts.
 
     epoll only says "look": who has a packet is decided under `lock`. A bound interrupt holds the port.
 
-    Threads: any thread may use it. `lock` guards the queue and the interrupts; a thread that waits sleeps outside it,
-    on the outer epoll, and holds the port. Closing the last handle wakes those threads with CANCELED.
+    Threads: any thread may use it. `lock` guards the interrupts and orders those who take; a thread that waits sleeps
+    outside it, on the outer epoll, and holds the port. Closing the last handle wakes those threads with CANCELED.
     """
 
-    __slots__ = ("_closed", "_count", "_inner", "_interrupts", "_outer", "_queue", "lock")
+    __slots__ = ("_closed", "_inner", "_interrupts", "_outer", "lock", "packets")
 
     TYPE: ClassVar[int] = ZX_OBJ_TYPE_PORT
     DEFAULT_RIGHTS: ClassVar[int] = ZX_DEFAULT_PORT_RIGHTS
@@ -52,13 +52,13 @@ class PortDispatcher(Dispatcher):
         Raises:
             ZxError: No fd is left.
         """
-        owned: list[Epoll | EventFd] = []
+        owned: list[Epoll | PacketQueue] = []
         try:
             self._outer = Epoll()
             owned.append(self._outer)
-            self._count = EventFd.create(semaphore=True)
-            owned.append(self._count)
-            self._outer.watch(self._count.fd)
+            self.packets = PacketQueue()
+            owned.append(self.packets)
+            self._outer.watch(self.packets.eventfd.fd)
             self._inner = None
             if interrupts:
                 self._inner = Epoll()
@@ -69,7 +69,6 @@ class PortDispatcher(Dispatcher):
                 file.close()
             raise from_os_error("zx_port_create", error) from error
         self.lock = threading.Lock()
-        self._queue: deque[bytes] = deque()
         self._interrupts: dict[int, InterruptDispatcher] = {}
         self._closed = False
         super().__init__()
@@ -87,11 +86,8 @@ class PortDispatcher(Dispatcher):
         """
         data = bytearray(bytes(packet))
         struct.pack_into("<I", data, _TYPE_OFFSET, ZX_PKT_TYPE_USER)
-        with self, self.lock:
-            if len(self._queue) > PENDING_MAX:
-                raise ShouldWaitError("zx_port_queue", f"{len(self._queue)} packets wait: take some first")
-            self._queue.append(bytes(data))
-            self._count.add()
+        with self:
+            self.packets.put("zx_port_queue", bytes(data))
 
     def wait(self, deadline_ns: int = NEVER) -> PortPacket:
         """Takes a packet, interrupts first, sleeping until there is one.
@@ -122,10 +118,7 @@ class PortDispatcher(Dispatcher):
                 taken = interrupt.take_packet() if interrupt is not None else None
                 if taken is not None:
                     return _INTERRUPT_PACKET.pack(taken.key, ZX_PKT_TYPE_INTERRUPT, 0, taken.timestamp_ns)
-        if self._queue:
-            self._count.drain()
-            return self._queue.popleft()
-        return None
+        return self.packets.take()
 
     def require_interrupts(self, call: str) -> None:
         """Raises WrongTypeError unless interrupts may be bound to it."""
@@ -159,13 +152,12 @@ class PortDispatcher(Dispatcher):
         """Drops the packets and wakes the threads that wait."""
         with self.lock:
             self._closed = True
-            self._queue.clear()
             for interrupt in self._interrupts.values():
                 interrupt.drop_packet()
-            self._count.add()  # stays readable: every waiter sees it
+        waits.end(self.packets.end())
 
     def _destroy(self) -> None:
         self._outer.close()
-        self._count.close()
+        self.packets.close()
         if self._inner is not None:
             self._inner.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from kvmbind.abi.constants import ZX_DEFAULT_VMO_RIGHTS, ZX_OBJ_TYPE_VMO
+from kvmbind.abi.constants import ZX_DEFAULT_VMO_RIGHTS, ZX_OBJ_TYPE_VMO, ZX_VMO_ZERO_CHILDREN
 from kvmbind.abi.errors import NoMemoryError, OutOfRangeError, from_os_error
 from kvmbind.kvm.memory import Mapping, Memory, page_up
 from kvmbind.zircon.dispatcher import Dispatcher
@@ -38,7 +38,7 @@ class VmoDispatcher(Dispatcher):
         except OSError as error:
             raise from_os_error("zx_vmo_create", error) from error
         self.resizable = resizable
-        super().__init__()
+        super().__init__(signals=ZX_VMO_ZERO_CHILDREN)  # and it never has any
 
     @property
     def size(self) -> int:

@@ -35,10 +35,14 @@ from kvmbind.zx.memory import zx_vmo_get_size as zx_vmo_get_size
 from kvmbind.zx.memory import zx_vmo_read as zx_vmo_read
 from kvmbind.zx.memory import zx_vmo_write as zx_vmo_write
 from kvmbind.zx.object import zx_object_get_info as zx_object_get_info
+from kvmbind.zx.port import zx_port_cancel as zx_port_cancel
 from kvmbind.zx.port import zx_port_create as zx_port_create
 from kvmbind.zx.port import zx_port_queue as zx_port_queue
 from kvmbind.zx.port import zx_port_wait as zx_port_wait
 from kvmbind.zx.resource import get_root_resource as get_root_resource
+from kvmbind.zx.signals import zx_object_signal as zx_object_signal
+from kvmbind.zx.signals import zx_object_wait_async as zx_object_wait_async
+from kvmbind.zx.signals import zx_object_wait_one as zx_object_wait_one
 from kvmbind.zx.vcpu import zx_vcpu_create as zx_vcpu_create
 from kvmbind.zx.vcpu import zx_vcpu_enter as zx_vcpu_enter
 from kvmbind.zx.vcpu import zx_vcpu_interrupt as zx_vcpu_interrupt

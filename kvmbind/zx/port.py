@@ -6,14 +6,15 @@ from kvmbind.abi.constants import (
     ZX_HANDLE_INVALID,
     ZX_PORT_BIND_TO_INTERRUPT,
     ZX_RIGHT_READ,
+    ZX_RIGHT_WAIT,
     ZX_RIGHT_WRITE,
 )
 from kvmbind.abi.errors import ZxError
 from kvmbind.abi.status import Status
 from kvmbind.abi.structs import PortPacket
-from kvmbind.zircon import handles
+from kvmbind.zircon import handles, waits
 from kvmbind.zircon.port import PortDispatcher
-from kvmbind.zx._values import refused, signed
+from kvmbind.zx._values import refused, signed, unsigned
 
 
 def zx_port_create(options: int) -> tuple[Status, int]:
@@ -71,3 +72,27 @@ def zx_port_wait(port: int, deadline: int) -> tuple[Status, PortPacket]:
         return Status.OK, source.wait(deadline)
     except ZxError as error:
         return error.status, PortPacket()
+
+
+def zx_port_cancel(port: int, source: int, key: int) -> Status:
+    """Ends the waits of zx_object_wait_async that were made by way of a handle with a key, and takes packets back.
+
+    Args:
+        port: Needs ZX_RIGHT_WRITE.
+        source: The handle that was waited with; needs ZX_RIGHT_WAIT. Another handle of its object has waits of its own.
+        key: 64 bits.
+
+    Returns:
+        OK; BAD_HANDLE, WRONG_TYPE, ACCESS_DENIED for the port; BAD_HANDLE, ACCESS_DENIED for the source; INVALID_ARGS
+        for what is no uint64; NOT_SUPPORTED for a source without signals; NOT_FOUND if there is neither wait nor
+        packet.
+    """
+    try:
+        queue = handles.find(port, PortDispatcher, ZX_RIGHT_WRITE)
+        obj, entry = handles.find_watchable(source, ZX_RIGHT_WAIT)
+        if not unsigned(64, key):
+            return Status.INVALID_ARGS
+        waits.cancel(queue, obj, entry, key)
+    except ZxError as error:
+        return error.status
+    return Status.OK

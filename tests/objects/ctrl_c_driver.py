@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import kvmbind
-from kvmbind import guests
+from kvmbind import guests, zx
 
 ENTRY = 0x1000
 MEMORY = 1 << 20
@@ -26,6 +26,7 @@ PORT = 0x80
 NEVER = 0xFFFFFFFF
 VCPUS = 200  # made in one guest, one after the other: KVM frees no id
 VECTOR = 0x40
+SIGNAL = zx.ZX_USER_SIGNAL_0
 HANDLER = 0x0F
 EXITS = bytes.fromhex(
     "bb2800"  # again: mov bx, 40
@@ -109,6 +110,15 @@ def interrupt_wait(rounds: int) -> Iterator[Call]:
             yield irq.wait
         irq.trigger(7)
         assert irq.wait() == 7
+
+
+def wait_one(rounds: int) -> Iterator[Call]:
+    """Waits for a signal that nobody sets."""
+    with kvmbind.Vmo.create(4096) as vmo:
+        for _ in range(rounds):
+            yield lambda: vmo.wait_one(SIGNAL)
+        vmo.signal(set=SIGNAL)
+        assert vmo.wait_one(SIGNAL) & SIGNAL
 
 
 def wait_u32(rounds: int) -> Iterator[Call]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import kvmbind
+from kvmbind.zx import ZX_USER_SIGNAL_0
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,6 +75,18 @@ def wait_for_an_interrupt() -> None:
         irq.wait()
 
 
+def wait_for_a_signal() -> None:
+    with kvmbind.Vmo.create(4096) as vmo, contextlib.suppress(kvmbind.TimedOutError):
+        vmo.wait_one(ZX_USER_SIGNAL_0, timeout_s=0)
+
+
+def cancel_a_wait() -> None:
+    with kvmbind.Vmo.create(4096) as vmo, kvmbind.Port.create() as port:
+        vmo.wait_async(port, 1, ZX_USER_SIGNAL_0)
+        vmo.signal(set=ZX_USER_SIGNAL_0)
+        port.cancel(vmo, 1)
+
+
 def make_a_port() -> None:
     with kvmbind.Port.create(interrupts=True) as port:
         port.queue(kvmbind.PortPacket(key=1))
@@ -111,6 +124,8 @@ def _quick_collections() -> Iterator[None]:
     [
         make_an_interrupt,
         wait_for_an_interrupt,
+        wait_for_a_signal,
+        cancel_a_wait,
         make_a_port,
         make_a_vmo,
         pytest.param(make_a_guest, marks=pytest.mark.kvm),

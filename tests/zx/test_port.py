@@ -11,7 +11,8 @@ import pytest
 import kvmbind
 from kvmbind import zx
 from kvmbind.zircon import handles
-from kvmbind.zircon.port import PENDING_MAX, PortDispatcher
+from kvmbind.zircon.packets import PENDING_MAX
+from kvmbind.zircon.port import PortDispatcher
 from kvmbind.zx import (
     ZX_INTERRUPT_BIND,
     ZX_INTERRUPT_UNBIND,

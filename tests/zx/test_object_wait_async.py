@@ -1,0 +1,312 @@
+"""zx_object_wait_async: which packet comes when an object has a signal."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kvmbind import zx
+from kvmbind.zircon import handles
+from kvmbind.zircon.packets import PENDING_MAX, WAITS_MAX
+from kvmbind.zx import (
+    ZX_PKT_TYPE_SIGNAL_ONE,
+    ZX_RIGHT_NONE,
+    ZX_RIGHT_SAME_RIGHTS,
+    ZX_RIGHT_WAIT,
+    ZX_RIGHT_WRITE,
+    ZX_TIME_INFINITE,
+    ZX_USER_SIGNAL_0,
+    ZX_USER_SIGNAL_1,
+    ZX_USER_SIGNAL_2,
+    ZX_VMO_ZERO_CHILDREN,
+    ZX_WAIT_ASYNC_EDGE,
+    ZX_WAIT_ASYNC_ONCE,
+    ZX_WAIT_ASYNC_TIMESTAMP,
+    PortPacket,
+    Status,
+)
+
+if TYPE_CHECKING:
+    from tests.zx.conftest import Maker
+
+OK, INVALID_ARGS, ACCESS_DENIED, BAD_HANDLE = Status.OK, Status.INVALID_ARGS, Status.ACCESS_DENIED, Status.BAD_HANDLE
+NOTHING = (Status.TIMED_OUT, PortPacket())
+ALWAYS = ZX_VMO_ZERO_CHILDREN
+KEY = 0xFFFF_0000_1234_5678
+EDGES = ZX_WAIT_ASYNC_EDGE, ZX_WAIT_ASYNC_EDGE | ZX_WAIT_ASYNC_TIMESTAMP
+
+
+def signal(handle: int, clear: int, set_: int) -> None:
+    assert zx.zx_object_signal(handle, clear, set_) is OK
+
+
+def wait_async(
+    handle: int, port: int, *, key: int = KEY, signals: int = ZX_USER_SIGNAL_0, options: int = ZX_WAIT_ASYNC_ONCE
+) -> None:
+    assert zx.zx_object_wait_async(handle, port, key, signals, options) is OK
+
+
+def expected(trigger: int, observed: int, *, key: int = KEY) -> PortPacket:
+    packet = PortPacket(key=key, type=ZX_PKT_TYPE_SIGNAL_ONE)
+    packet.signal.trigger, packet.signal.observed, packet.signal.count = trigger, observed, 1
+    return packet
+
+
+def test_a_signal_that_is_there_sends_the_packet_at_once_and_only_one(make: Maker) -> None:
+    vmo, port = make.vmo(4096), make.port(0)
+    signal(vmo, 0, ZX_USER_SIGNAL_0 | ZX_USER_SIGNAL_2)
+    wanted = ZX_USER_SIGNAL_0 | ZX_USER_SIGNAL_1
+    wait_async(vmo, port, signals=wanted)
+    signal(vmo, ZX_USER_SIGNAL_0, 0)
+    signal(vmo, 0, ZX_USER_SIGNAL_0)
+    packet = expected(wanted, ALWAYS | ZX_USER_SIGNAL_0 | ZX_USER_SIGNAL_2)
+    assert zx.zx_port_wait(port, 0) == (OK, packet)
+    assert zx.zx_port_wait(port, 0) == NOTHING
+
+
+def test_a_signal_that_comes_sends_the_packet_then(make: Maker) -> None:
+    vmo, port = make.vmo(4096), make.port(0)
+    wait_async(vmo, port)
+    signal(vmo, 0, ZX_USER_SIGNAL_1)
+    assert zx.zx_port_wait(port, 0) == NOTHING
+    signal(vmo, ZX_USER_SIGNAL_1, ZX_USER_SIGNAL_0)
+    assert zx.zx_port_wait(port, 0) == (OK, expected(ZX_USER_SIGNAL_0, ALWAYS | ZX_USER_SIGNAL_0))
+
+
+def test_a_thread_that_sleeps_on_the_port_is_woken(make: Maker) -> None:
+    vmo, port, taken = make.vmo(4096), make.port(), list[tuple[Status, PortPacket]]()
+    wait_async(vmo, port)
+    thread = threading.Thread(target=lambda: taken.append(zx.zx_port_wait(port, ZX_TIME_INFINITE)))
+    thread.start()
+    signal(vmo, 0, ZX_USER_SIGNAL_0)
+    thread.join(60)
+    assert taken == [(OK, expected(ZX_USER_SIGNAL_0, ALWAYS | ZX_USER_SIGNAL_0))]
+
+
+def test_no_signal_at_all_is_never_there(make: Maker) -> None:
+    vmo, port = make.vmo(4096), make.port(0)
+    wait_async(vmo, port, signals=0)
+    signal(vmo, 0, 0xFF000000)
+    assert zx.zx_port_wait(port, 0) == NOTHING
+
+
+@pytest.mark.parametrize("options", EDGES)
+def test_by_edge_a_signal_that_is_there_counts_only_when_it_comes_again(make: Maker, options: int) -> None:
+    vmo, port = make.vmo(4096), make.port(0)
+    signal(vmo, 0, ZX_USER_SIGNAL_0)
+    wait_async(vmo, port, options=options)
+    signal(vmo, 0, ZX_USER_SIGNAL_0 | ZX_USER_SIGNAL_1)
+    signal(vmo, ZX_USER_SIGNAL_0, ZX_USER_SIGNAL_0)
+    signal(vmo, ZX_USER_SIGNAL_0, 0)
+    assert zx.zx_port_wait(port, 0) == NOTHING
+    signal(vmo, 0, ZX_USER_SIGNAL_0)
+    status, packet = zx.zx_port_wait(port, 0)
+    assert (status, packet.signal.observed) == (OK, ALWAYS | ZX_USER_SIGNAL_0 | ZX_USER_SIGNAL_1)
+
+
+@pytest.mark.parametrize("options", [ZX_WAIT_ASYNC_TIMESTAMP, ZX_WAIT_ASYNC_TIMESTAMP | ZX_WAIT_ASYNC_EDGE])
+def test_with_timestamp_the_packet_says_when_the_signal_came(make: Maker, options: int) -> None:
+    vmo, port = make.vmo(4096), make.port(0)
+    wait_async(vmo, port, options=options)
+    before = zx.zx_clock_get_monotonic()
+    signal(vmo, 0, ZX_USER_SIGNAL_0)
+    after = zx.zx_clock_get_monotonic()
+    status, packet = zx.zx_port_wait(port, 0)
+    assert status is OK
+    assert before <= packet.signal.timestamp <= after
+
+
+def test_packets_of_signals_and_of_users_come_in_their_order(make: Maker) -> None:
+    vmo, port, other = make.vmo(4096), make.port(), make.vmo(4096)
+    wait_async(vmo, port, key=3)
+    wait_async(other, port, key=1)
+    signal(other, 0, ZX_USER_SIGNAL_0)
+    zx.zx_port_queue(port, PortPacket(key=2))
+    signal(vmo, 0, ZX_USER_SIGNAL_0)
+    assert [zx.zx_port_wait(port, 0)[1].key for _ in range(3)] == [1, 2, 3]
+
+
+def test_each_wait_of_an_object_sends_its_own_packet_to_its_own_port(make: Maker) -> None:
+    vmo, ports = make.vmo(4096), [make.port(0), make.port(0)]
+    for port in ports:
+        for key in (1, 1, 2):
+            wait_async(vmo, port, key=key)
+    signal(vmo, 0, ZX_USER_SIGNAL_0)
+    for port in ports:
+        assert [zx.zx_port_wait(port, 0)[1].key for _ in range(3)] == [1, 1, 2]
+        assert zx.zx_port_wait(port, 0) == NOTHING
+
+
+def test_closing_the_handle_ends_the_wait_and_closing_another_does_not(make: Maker) -> None:
+    vmo, port = make.vmo(4096), make.port(0)
+    watched, other = make.with_rights(vmo, ZX_RIGHT_WAIT), make.with_rights(vmo, ZX_RIGHT_WAIT)
+    wait_async(watched, port, key=1)
+    wait_async(other, port, key=2)
+    assert zx.zx_handle_close(watched) is OK
+    signal(vmo, 0, ZX_USER_SIGNAL_0)
+    assert zx.zx_port_wait(port, 0)[1].key == 2
+    assert zx.zx_port_wait(port, 0) == NOTHING
+
+
+def test_a_packet_in_the_port_outlives_the_handle_and_the_object(make: Maker) -> None:
+    vmo, port = make.vmo(4096), make.port(0)
+    wait_async(vmo, port)
+    signal(vmo, 0, ZX_USER_SIGNAL_0)
+    assert zx.zx_handle_close(vmo) is OK
+    assert zx.zx_port_wait(port, 0) == (OK, expected(ZX_USER_SIGNAL_0, ALWAYS | ZX_USER_SIGNAL_0))
+
+
+def test_closing_the_port_ends_its_waits(make: Maker) -> None:
+    vmo, port, kept = make.vmo(4096), make.port(0), make.port(0)
+    for queue in (port, kept):
+        wait_async(vmo, queue)
+    assert zx.zx_handle_close(port) is OK
+    assert len(handles.find_any(vmo).signals._observers) == 1
+    signal(vmo, 0, ZX_USER_SIGNAL_0)
+    assert zx.zx_port_wait(kept, 0)[0] is OK
+
+
+def test_a_packet_that_was_promised_comes_into_a_full_port_and_then_counts(make: Maker) -> None:
+    vmo, port = make.vmo(4096), make.port(0)
+    wait_async(vmo, port)
+    for _ in range(PENDING_MAX + 1):
+        assert zx.zx_port_queue(port, PortPacket(key=1)) is OK
+    signal(vmo, 0, ZX_USER_SIGNAL_0)
+    assert zx.zx_port_wait(port, 0)[1].key == 1
+    assert zx.zx_port_queue(port, PortPacket(key=1)) is Status.SHOULD_WAIT
+    keys = [zx.zx_port_wait(port, 0)[1].key for _ in range(PENDING_MAX + 1)]
+    assert keys == [1] * PENDING_MAX + [KEY]
+
+
+def test_a_port_takes_16384_waits_until_their_packets_are_read(make: Maker) -> None:
+    vmo, port = make.vmo(4096), make.port(0)
+    signal(vmo, 0, ZX_USER_SIGNAL_0)
+    for number in range(WAITS_MAX):
+        wait_async(vmo, port, signals=ZX_USER_SIGNAL_0 << number % 2)
+    assert WAITS_MAX == 16384
+    assert zx.zx_object_wait_async(vmo, port, 0, ZX_USER_SIGNAL_0, 0) is Status.NO_MEMORY
+    assert zx.zx_port_wait(port, 0)[0] is OK
+    wait_async(vmo, port)
+
+
+ORDER = [
+    ("the port before the handle", "closed", "closed", BAD_HANDLE),
+    ("the port's type before the handle", "closed", "vmo", Status.WRONG_TYPE),
+    ("the port's right before the handle", "closed", "denied port", ACCESS_DENIED),
+    ("the handle before the options", "closed", "port", BAD_HANDLE),
+    ("the handle's right before the options", "denied", "port", ACCESS_DENIED),
+    ("a port cannot be waited for", "port", "port", ACCESS_DENIED),
+    ("the options", "vmo", "port", INVALID_ARGS),
+]
+
+
+@pytest.mark.parametrize(("handle", "port", "status"), [row[1:] for row in ORDER], ids=[row[0] for row in ORDER])
+@pytest.mark.parametrize("options", [4, 7, 0xFFFFFFFF])
+def test_it_answers_with_the_first_fault(make: Maker, handle: str, port: str, status: Status, options: int) -> None:
+    vmo, queue = make.vmo(4096), make.port()
+    signal(vmo, 0, ZX_USER_SIGNAL_0)
+    given = {"closed": make.closed(), "vmo": vmo, "denied": make.without(vmo, ZX_RIGHT_WAIT), "port": queue}
+    given["denied port"] = make.without(queue, ZX_RIGHT_WRITE)
+    assert zx.zx_object_wait_async(given[handle], given[port], 0, ZX_USER_SIGNAL_0, options) is status
+    assert zx.zx_port_wait(queue, 0) == NOTHING
+
+
+class Cancel:
+    """A VMO and a port whose waits are canceled."""
+
+    def __init__(self, make: Maker) -> None:
+        self.vmo = make.vmo(4096)
+        self.other = make.with_rights(self.vmo, ZX_RIGHT_SAME_RIGHTS)
+        self.port = make.port()
+
+    def keys(self) -> list[int]:
+        keys = []
+        while (result := zx.zx_port_wait(self.port, 0)) != NOTHING:
+            keys.append(result[1].key)
+        return keys
+
+
+def test_cancel_ends_the_waits_of_one_handle_with_one_key(make: Maker) -> None:
+    bench = Cancel(make)
+    for handle, key in [(bench.vmo, 1), (bench.vmo, 2), (bench.vmo, 1), (bench.other, 1)]:
+        wait_async(handle, bench.port, key=key)
+    assert zx.zx_port_cancel(bench.port, bench.vmo, 1) is OK
+    assert zx.zx_port_cancel(bench.port, bench.vmo, 1) is Status.NOT_FOUND
+    signal(bench.vmo, 0, ZX_USER_SIGNAL_0)
+    assert bench.keys() == [2, 1]
+
+
+def test_cancel_takes_packets_back_and_leaves_those_of_users_and_interrupts(make: Maker) -> None:
+    bench = Cancel(make)
+    interrupt = make.interrupt()
+    assert zx.zx_interrupt_bind(interrupt, bench.port, 1, 0) is OK
+    zx.zx_interrupt_trigger(interrupt, 0, 0)
+    signal(bench.vmo, 0, ZX_USER_SIGNAL_0)
+    wait_async(bench.vmo, bench.port, key=1)
+    zx.zx_port_queue(bench.port, PortPacket(key=1))
+    wait_async(bench.vmo, bench.port, key=5)
+    wait_async(bench.other, bench.port, key=1, signals=ZX_USER_SIGNAL_1)
+    assert zx.zx_port_cancel(bench.port, bench.vmo, 1) is OK
+    assert zx.zx_port_cancel(bench.port, interrupt, 1) is Status.NOT_FOUND
+    assert bench.keys() == [1, 1, 5]
+    assert zx.zx_port_cancel(bench.port, bench.other, 1) is OK
+
+
+def test_cancel_leaves_the_waits_to_another_port(make: Maker) -> None:
+    bench, port = Cancel(make), make.port()
+    wait_async(bench.vmo, bench.port)
+    assert zx.zx_port_cancel(port, bench.vmo, KEY) is Status.NOT_FOUND
+    signal(bench.vmo, 0, ZX_USER_SIGNAL_0)
+    assert bench.keys() == [KEY]
+
+
+def test_a_packet_that_was_read_cannot_be_canceled(make: Maker) -> None:
+    bench = Cancel(make)
+    signal(bench.vmo, 0, ZX_USER_SIGNAL_0)
+    wait_async(bench.vmo, bench.port)
+    assert bench.keys() == [KEY]
+    assert zx.zx_port_cancel(bench.port, bench.vmo, KEY) is Status.NOT_FOUND
+
+
+def test_cancel_answers_with_the_first_fault(make: Maker) -> None:
+    port, vmo = make.port(), make.vmo(4096)
+    no_right = make.with_rights(vmo, ZX_RIGHT_NONE)
+    for queue, source, status in [
+        (make.closed(), make.closed(), BAD_HANDLE),
+        (vmo, make.closed(), Status.WRONG_TYPE),
+        (make.without(port, ZX_RIGHT_WRITE), make.closed(), ACCESS_DENIED),
+        (port, make.closed(), BAD_HANDLE),
+        (port, no_right, ACCESS_DENIED),
+        (port, port, ACCESS_DENIED),
+        (port, make.with_rights(vmo, ZX_RIGHT_WAIT), Status.NOT_FOUND),
+    ]:
+        assert zx.zx_port_cancel(queue, source, 0) is status
+
+
+def test_packets_that_are_sent_and_canceled_at_once_are_each_read_or_canceled(make: Maker) -> None:
+    bench, rounds = Cancel(make), 500
+    keys = list[int]()
+    canceled = set[int]()
+
+    def read() -> None:
+        while (packet := zx.zx_port_wait(bench.port, ZX_TIME_INFINITE)[1]).key != rounds:
+            keys.append(packet.key)
+
+    def flip() -> None:
+        for _ in range(4 * rounds):
+            signal(bench.vmo, 0, ZX_USER_SIGNAL_0)
+            signal(bench.vmo, ZX_USER_SIGNAL_0, 0)
+
+    threads = [threading.Thread(target=read), threading.Thread(target=flip)]
+    for thread in threads:
+        thread.start()
+    for key in range(rounds):
+        wait_async(bench.vmo, bench.port, key=key)
+        if zx.zx_port_cancel(bench.port, bench.vmo, key) is OK:
+            canceled.add(key)
+    threads[1].join(60)
+    zx.zx_port_queue(bench.port, PortPacket(key=rounds))
+    threads[0].join(60)
+    assert sorted([*keys, *canceled]) == list(range(rounds))
