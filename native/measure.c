@@ -14,36 +14,6 @@ uint64_t kb_tsc(void)
     return __builtin_ia32_rdtscp(&aux);
 }
 
-static void pause_for(uint64_t ns)
-{
-    int64_t end = kb_now_ns() + (int64_t)ns;
-    while (kb_now_ns() < end)
-        __builtin_ia32_pause();
-}
-
-/* For each round: waits gap_ns, writes the eventfd, waits for the guest's count to grow by one. Stores the TSC ticks
- * from just before the write to the guest's own stamp, and to the moment the host sees the count. -ETIMEDOUT after 5 s
- * without an answer. */
-int kb_measure_latency(int eventfd, const void *count, const void *stamp, unsigned rounds, uint64_t gap_ns,
-                       uint64_t *to_guest, uint64_t *to_host)
-{
-    const uint64_t one = 1;
-    for (unsigned round = 0; round < rounds; round++) {
-        uint32_t before = kb_read_u32(count);
-        pause_for(gap_ns);
-        int64_t give_up = kb_now_ns() + INT64_C(5000000000);
-        uint64_t start = kb_tsc();
-        if (write(eventfd, &one, sizeof one) < 0)
-            return -errno;
-        while (kb_read_u32(count) == before)
-            if (kb_now_ns() > give_up)
-                return -ETIMEDOUT;
-        to_host[round] = kb_tsc() - start;
-        to_guest[round] = __atomic_load_n((const uint64_t *)stamp, __ATOMIC_SEQ_CST) - start;
-    }
-    return 0;
-}
-
 /* ns: the whole time of `rounds` returns of KVM_RUN. The vCPU belongs to the calling thread and does nothing but OUT. */
 int kb_measure_exits(struct kb_vcpu *vcpu, unsigned rounds, uint64_t *ns)
 {
@@ -68,7 +38,7 @@ static int one_guest(int system_fd, size_t run_size, const void *image, size_t s
     struct kb_vcpu vcpu = {.fd = -1};
     int memory_fd = memfd_create("measure", MFD_CLOEXEC);
     void *memory = MAP_FAILED;
-    int result = memory_fd < 0 || ftruncate(memory_fd, MEMORY) < 0 ? -errno : kb_vm_open(&vm, system_fd, true, false);
+    int result = memory_fd < 0 || ftruncate(memory_fd, MEMORY) < 0 ? -errno : kb_vm_open(&vm, system_fd, KB_IRQCHIP_SPLIT, false);
     if (result < 0)
         goto close_memory;
     memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, memory_fd, 0);

@@ -42,6 +42,7 @@ struct kb_vm {
     int fd;
     bool open;
     bool sync_regs;            /* KVM_RUN can hand the registers over in the run page */
+    bool local_apics;          /* in the kernel */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     atomic_uint paused;        /* pausers: no vCPU may be in KVM_RUN while it is not 0 */
@@ -107,6 +108,48 @@ struct kb_trigger {
     int *extra;                /* one more eventfd for each further APIC cluster */
 };
 
+/* Which interrupt controllers a VM has in the kernel: PIC, IOAPIC and local APICs; local APICs; none. */
+enum { KB_IRQCHIP_PC, KB_IRQCHIP_SPLIT, KB_IRQCHIP_NONE };
+
+/* A vCPU of a VM without interrupt controllers, and the vector that its thread is to inject. */
+struct kb_injector {
+    struct kb_vcpu *vcpu;
+    int wake;                  /* eventfd on which its thread sleeps while the guest is in HLT */
+    int vector;                /* of every kb_injector_raise */
+    atomic_bool pending, halted, stop;
+};
+
+/* What a measurement knows of a guest: where its handlers store, when a round may fire, the round that is under way.
+ * One thread uses it. The pointers are the caller's to keep valid. */
+struct kb_probe {
+    const uint32_t *counts;    /* of the handler, per vCPU */
+    const uint64_t *stamps;    /* the guest's TSC at the handler's first instruction, per vCPU */
+    const uint64_t *tsc_offsets;   /* the guest's TSC less the host's, per vCPU */
+    const int *stats_fds;      /* per vCPU, with the place of `blocking` in each */
+    int64_t blocking_offset;
+    unsigned vcpus;
+    int bell;                  /* eventfd that each vCPU rings as its answer, or -1: the counts are watched */
+    int asleep;                /* whether a round waits until every vCPU's thread sleeps */
+    double ticks_per_ns;
+    uint64_t gap_ticks;        /* from an answer to the next round */
+    int64_t answer_within_ns;  /* or the measurement fails */
+    uint64_t interval_ticks;   /* from one round to the next, if not 0; then there is no gap */
+    uint64_t due;              /* when the round was to fire; 0 with no interval */
+    uint64_t start;
+    uint64_t rung;
+    int64_t give_up_ns;
+    uint32_t expected;         /* the count that answers the round */
+    int waiting;               /* it has fired and is not answered */
+};
+
+/* One answered round, in ticks of the host's TSC. */
+struct kb_round {
+    uint64_t due;              /* when it was to fire; 0 if at no set time */
+    uint64_t start;            /* just before the trigger */
+    uint64_t guest;            /* the first instruction of the last vCPU's handler */
+    uint64_t host;             /* when this thread saw the answer */
+};
+
 /* descriptor.c */
 int kb_eventfd_open(int *fd, int semaphore);
 int kb_duplicate(int *fd, int of);
@@ -122,7 +165,7 @@ int kb_physical_address_bits(int system_fd);
 struct kvm_cpuid2 *kb_supported_cpuid(int system_fd);
 
 /* vm.c */
-int kb_vm_open(struct kb_vm *vm, int system_fd, int split_irqchip, int pit);
+int kb_vm_open(struct kb_vm *vm, int system_fd, int irqchip, int pit);
 void kb_vm_close(struct kb_vm *vm);
 int kb_vm_set_memory(struct kb_vm *vm, unsigned slot, uint32_t flags, uint64_t guest_addr, uint64_t size, void *host);
 int kb_vm_set_gsi_routing(struct kb_vm *vm, void *table);
@@ -203,9 +246,22 @@ int kb_unmap(void *host, size_t size);
 
 /* measure.c */
 uint64_t kb_tsc(void);
-int kb_measure_latency(int eventfd, const void *count, const void *stamp, unsigned rounds, uint64_t gap_ns,
-                       uint64_t *to_guest, uint64_t *to_host);
 int kb_measure_exits(struct kb_vcpu *vcpu, unsigned rounds, uint64_t *ns);
 int kb_measure_create(const char *path, const void *image, size_t size, unsigned rounds, uint64_t *ns);
+
+/* injector.c */
+int kb_injector_run(struct kb_injector *injector, struct kb_exit *exit);
+int kb_injector_raise(struct kb_injector *injector);
+int kb_injector_stop(struct kb_injector *injector);
+
+/* latency.c */
+void kb_probe_arm(struct kb_probe *probe);
+int kb_probe_pace(struct kb_probe *probe);
+int kb_probe_answer(struct kb_probe *probe, uint64_t start, struct kb_round *round);
+int kb_rounds_eventfd(struct kb_probe *probe, int eventfd, struct kb_round *rounds, unsigned count);
+int kb_rounds_trigger(struct kb_probe *probe, struct kb_trigger *trigger, struct kb_round *rounds, unsigned count);
+int kb_rounds_msi(struct kb_probe *probe, struct kb_vm *vm, uint32_t address_lo, uint32_t address_hi, uint32_t data,
+                  struct kb_round *rounds, unsigned count);
+int kb_rounds_injector(struct kb_probe *probe, struct kb_injector *injector, struct kb_round *rounds, unsigned count);
 
 #endif

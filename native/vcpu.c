@@ -63,12 +63,12 @@ static int make_runnable(int fd)
 }
 
 /* The order matters: any other is EINVAL for ids above 0. */
-static int set_up(int fd, int system_fd, unsigned id)
+static int set_up(int fd, const struct kb_vm *vm, int system_fd, unsigned id)
 {
     int result = set_cpuid(fd, system_fd, id);
-    if (result >= 0)
+    if (result >= 0 && vm->local_apics)
         result = set_x2apic_mode(fd);
-    if (result >= 0)
+    if (result >= 0 && vm->local_apics)
         result = enable_apic(fd);
     if (result >= 0)
         result = make_runnable(fd);
@@ -82,7 +82,7 @@ int kb_vcpu_open(struct kb_vcpu *vcpu, struct kb_vm *vm, int system_fd, unsigned
     int fd = kb_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)id);
     if (fd < 0)
         return fd;
-    int result = set_up(fd, system_fd, id);
+    int result = set_up(fd, vm, system_fd, id);
     if (result < 0)
         goto close_vcpu;
     void *run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

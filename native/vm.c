@@ -15,7 +15,19 @@ static int enable(int vm_fd, uint32_t capability, uint64_t argument)
     return kb_ioctl(vm_fd, KVM_ENABLE_CAP, &cap);
 }
 
-static int set_up(int fd, bool split_irqchip, bool pit)
+static int create_irqchip(int fd, int irqchip)
+{
+    switch (irqchip) {
+    case KB_IRQCHIP_PC:
+        return kb_ioctl(fd, KVM_CREATE_IRQCHIP, NULL);
+    case KB_IRQCHIP_SPLIT:
+        return enable(fd, KVM_CAP_SPLIT_IRQCHIP, 0);
+    default:
+        return 0;
+    }
+}
+
+static int set_up(int fd, int irqchip, bool pit)
 {
     uint64_t identity_map = IDENTITY_MAP_ADDR;
     struct kvm_pit_config config = {.flags = 0};
@@ -25,7 +37,7 @@ static int set_up(int fd, bool split_irqchip, bool pit)
     if (result >= 0)
         result = enable(fd, KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
     if (result >= 0)
-        result = split_irqchip ? enable(fd, KVM_CAP_SPLIT_IRQCHIP, 0) : kb_ioctl(fd, KVM_CREATE_IRQCHIP, NULL);
+        result = create_irqchip(fd, irqchip);
     if (result >= 0 && pit)
         result = kb_ioctl(fd, KVM_CREATE_PIT2, &config);
     return result;
@@ -40,12 +52,13 @@ static int create(int system_fd)
     return fd;
 }
 
-int kb_vm_open(struct kb_vm *vm, int system_fd, int split_irqchip, int pit)
+/* irqchip: KB_IRQCHIP_*. */
+int kb_vm_open(struct kb_vm *vm, int system_fd, int irqchip, int pit)
 {
     int fd = create(system_fd);
     if (fd < 0)
         return fd;
-    int result = set_up(fd, split_irqchip, pit);
+    int result = set_up(fd, irqchip, pit);
     if (result < 0) {
         close(fd);
         return result;
@@ -53,6 +66,7 @@ int kb_vm_open(struct kb_vm *vm, int system_fd, int split_irqchip, int pit)
     int sync = kb_check_extension(fd, KVM_CAP_SYNC_REGS);
     vm->fd = fd;
     vm->open = true;
+    vm->local_apics = irqchip != KB_IRQCHIP_NONE;
     vm->sync_regs = sync > 0 && sync & KVM_SYNC_X86_REGS;
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->changed, NULL);

@@ -17,24 +17,24 @@ from typing import TYPE_CHECKING, NamedTuple
 import kvmbind
 from kvmbind import guests, zx
 from kvmbind._shim import ffi, lib
+from kvmbind.bench.host import read_host
+from kvmbind.bench.measurement import latency
 from kvmbind.kvm.calls import check
 from kvmbind.zircon import handles
-from kvmbind.zircon.guest import GuestDispatcher
 from kvmbind.zircon.vcpu import VcpuDispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kvmbind._shim import Array
+    from kvmbind.bench.plan import GuestState
+    from kvmbind.bench.report import Report
 
 ENTRY = 0x1000
 VECTOR = 0x40
-COUNT = 0x8000
-STAMP = 0x9000
 PORT = 0x80
 MEMORY = 1 << 20
 TURNS = 30
-GAP_NS = 20_000  # time for the guest to be back in HLT, within KVM's polling window
 
 
 class Ratio(NamedTuple):
@@ -84,68 +84,10 @@ def trigger() -> list[Ratio]:
         ]
 
 
-class Latency(NamedTuple):
-    """Medians from just before the trigger to the first instruction of the guest's handler."""
-
-    python_ns: float
-    c_ns: float
-    returns: int
-    comparable: bool
-
-
-def latency(rounds: int = 200) -> Latency:
-    """Measures `Interrupt.trigger` and a C loop that writes the eventfd, in turn, into a guest that sleeps in HLT."""
-    with kvmbind.Guest.create(memory=MEMORY) as guest, kvmbind.Interrupt.create(VECTOR) as irq:
-        guest.write(guests.STAMP, ENTRY)
-        with guest.start_vcpu(ENTRY) as vcpu:
-            irq.bind_vcpu(vcpu)
-            space = handles.find(guest.handle, GuestDispatcher).space
-            page, count = space.at("latency", COUNT, 4)
-            stamps, stamp = space.at("latency", STAMP, 4)
-            irq.trigger()
-            guest.wait_u32(COUNT, 1, timeout_s=10)
-            returns = vcpu.returns
-            ticks_per_ns = _ticks_per_ns()
-            python, c, seen = [], [], []
-            for _ in range(TURNS):
-                guest_ticks, host_ticks = ffi.new("uint64_t[]", rounds), ffi.new("uint64_t[]", rounds)
-                check(
-                    lib.kb_measure_latency(irq.fileno(), count, stamp, rounds, GAP_NS, guest_ticks, host_ticks),
-                    "the C loop",
-                )
-                c += [_signed(guest_ticks[i]) for i in range(rounds)]
-                seen += [host_ticks[i] for i in range(rounds)]
-                python += [_one_trigger(guest, irq) for _ in range(rounds)]
-            comparable = 0 <= statistics.median(c) <= statistics.median(seen)
-            del page, stamps  # kept the addresses valid
-            return Latency(
-                statistics.median(python) / ticks_per_ns,
-                statistics.median(c) / ticks_per_ns,
-                vcpu.returns - returns,
-                comparable,
-            )
-
-
-def _one_trigger(guest: kvmbind.Guest, irq: kvmbind.Interrupt) -> int:
-    before = guest.read_u32(COUNT)
-    end = time.perf_counter_ns() + GAP_NS
-    while time.perf_counter_ns() < end:
-        pass
-    tsc, fire = lib.kb_tsc, irq.trigger
-    start = tsc()
-    fire()
-    guest.wait_u32(COUNT, before + 1, timeout_s=10)
-    return _signed(int.from_bytes(guest.read(STAMP, 8), "little") - start)
-
-
-def _signed(ticks: int) -> int:
-    return (ticks + (1 << 63)) % (1 << 64) - (1 << 63)
-
-
-def _ticks_per_ns() -> float:
-    start_ticks, start_ns = lib.kb_tsc(), time.monotonic_ns()
-    time.sleep(0.1)
-    return (lib.kb_tsc() - start_ticks) / (time.monotonic_ns() - start_ns)
+def delivery() -> Report:
+    """From just before the trigger to the guest's own time stamp: Python's trigger and a C loop, in turn."""
+    guest_state: GuestState = "polling" if read_host().halt_poll_ns else "halted"
+    return latency(("bound", "floor"), guest_state=guest_state, n=200 * TURNS, repeat=TURNS)
 
 
 def exits(rounds: int = 500) -> Ratio:
@@ -209,16 +151,17 @@ def main() -> int:
     print(f"{'':<44}{'kvmbind ns':>12}{'raw ns':>12}{'ratio':>8}  limit")
     for ratio in (*trigger(), exits(), create()):
         print(ratio)
-    result = latency()
-    behind = result.python_ns - result.c_ns
-    print(f"\ntrigger to the guest's own time stamp, guest in HLT, p50 of {TURNS * 200:,} each:")
-    if result.comparable:
-        print(f"  Interrupt.trigger {result.python_ns:,.0f} ns, C loop {result.c_ns:,.0f} ns")
-    print(f"  Python is {behind:,.0f} ns behind C (limit 500); KVM_RUN returned {result.returns} times")
+    report = delivery()
+    bound, floor = report["bound"], report["floor"]
+    print(f"\np50 of {bound.triggers:,} each, {report.title}:")
+    print(f"  Interrupt.trigger {bound.p50_ns:,} ns, C loop {floor.p50_ns:,} ns")
+    print(
+        f"  Python is {bound.p50_ns - floor.p50_ns:,} ns behind C (limit 500); KVM_RUN returned {bound.returns} times"
+    )
     bare, package, names = import_ms()
     print(f"\nover bare Python's {bare:.1f} ms: import kvmbind {package - bare:.1f} ms (limit 25); ", end="")
     print(f"with the objects and kvmbind.zx loaded {names - bare:.1f} ms")
-    return 1 if result.returns else 0
+    return 1 if bound.returns else 0
 
 
 if __name__ == "__main__":

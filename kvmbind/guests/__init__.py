@@ -18,11 +18,18 @@ What the images that take interrupts have in common:
 | `COUNTER` | 40h | counts at 8000h + 4 * APIC id, in HLT; any number of VCPUs, ids 0..255 |
 | `VECTORS` | 20h-FFh | counts each at 8000h + 4 * vector (8080h-83FFh), in HLT; VCPUs add up, same ids |
 | `STAMP` | 40h | guest TSC at 9000h (low dword) and 9004h, then counts at 8000h, in HLT; one VCPU |
+| `PROBE` | 40h | like `STAMP`, per VCPU, in the way that the byte at 7100h says (below); VCPU ids 0..255 |
+| `RINGER` | 40h | stores to D0000h, then its time as `STAMP`, then counts at 8000h, in HLT; one VCPU |
 | `SPINNER` | 40h | counts at 8000h + 4 * APIC id, in a loop with no HLT; any number of VCPUs, ids 0..255 |
 | `MASKED` | 40h | interrupts off until the dword at 7100h is not 0; then counts at 8000h, in HLT; one VCPU |
 | `FORGETFUL` | 40h | counts at 8000h, in HLT, and never ends it: a faithful APIC gives it one; one VCPU |
 | `NMI` | 2 | counts non-maskable interrupts at 8000h, in HLT; one VCPU |
 | `BURST` | 40h | when ready, OUT of 0..199 to port 80h (200 exits); then counts at 8000h, in HLT; one VCPU |
+
+`PROBE` stores the guest's TSC at 9000h + 8 * APIC id and counts at 8000h + 4 * APIC id. Bits of the byte at 7100h,
+set before it starts: 1, a loop with no HLT; 2, it stores to D0000h, which is to be left unmapped for a bell, when it
+has counted; 4, there is no local APIC, hence one VCPU and no end of interrupt. `RINGER`'s time is that of the
+instruction before its store to D0000h.
 
 The others take no interrupt, use no stack and have no ready byte:
 
@@ -53,6 +60,8 @@ MASKED: bytes
 MMIO: bytes
 NMI: bytes
 PORT_LOOP: bytes
+PROBE: bytes
+RINGER: bytes
 SPINNER: bytes
 STAMP: bytes
 STRINGS: bytes
@@ -67,6 +76,8 @@ __all__ = [
     "MMIO",
     "NMI",
     "PORT_LOOP",
+    "PROBE",
+    "RINGER",
     "SPINNER",
     "STAMP",
     "STRINGS",

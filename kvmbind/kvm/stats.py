@@ -46,6 +46,11 @@ def _layout(fd: int) -> dict[str, int]:
     return layout
 
 
+def offset_of(fd: int, name: str) -> int:
+    """Returns where in the stats fd a statistic's u64 is. KeyError: this kernel does not have it."""
+    return _layout(fd)[name]
+
+
 def read(fd: int) -> VcpuStats:
     """Reads the statistics; it makes no ioctl and so never waits for KVM_RUN."""
     layout = _layout(fd)

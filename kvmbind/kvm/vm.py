@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kvmbind.kvm.system import System
 
 IRQFD_DEASSIGN = 1
+_IRQCHIPS = {"pc": lib.KB_IRQCHIP_PC, "split": lib.KB_IRQCHIP_SPLIT, "none": lib.KB_IRQCHIP_NONE}
 SPACE_IO = 0
 SPACE_MEMORY = 1
 
@@ -25,7 +26,7 @@ RESERVED = ((0xFFFBC000, 0xFFFC0000), (0xFEE00000, 0xFEE01000))
 
 
 class Vm:
-    """A VM with local APICs, and with PIC, IOAPIC and PIT if asked.
+    """A VM with local APICs, with PIC, IOAPIC and PIT if asked, or with no interrupt controller at all.
 
     Threads: any thread may call any method. The owner closes it when nobody is inside a call on it and its vCPUs,
     irqfds and ioeventfds are gone.
@@ -33,12 +34,13 @@ class Vm:
 
     __slots__ = ("irqchip", "struct")
 
-    def __init__(self, system: System, *, irqchip: Literal["split", "pc"], pit: bool = False) -> None:
+    def __init__(self, system: System, *, irqchip: Literal["split", "pc", "none"], pit: bool = False) -> None:
         """Makes the VM.
 
         Args:
             system: The device.
-            irqchip: "split" has local APICs only; "pc" has PIC and IOAPIC too, and takes 15 ms and more to close.
+            irqchip: "split" has local APICs only; "pc" has PIC and IOAPIC too, and takes 15 ms and more to close;
+                "none" leaves interrupts to KVM_INTERRUPT.
             pit: Whether a "pc" has the timer 8254.
 
         Raises:
@@ -48,7 +50,7 @@ class Vm:
         struct = ffi.new("struct kb_vm *")
         self.struct = ffi.gc(struct, lib.kb_vm_close)
         with descriptors.lock:
-            check(lib.kb_vm_open(struct, system.fd, irqchip == "split", pit), "KVM_CREATE_VM")
+            check(lib.kb_vm_open(struct, system.fd, _IRQCHIPS[irqchip], pit), "KVM_CREATE_VM")
             descriptors.adopt(ffi.addressof(struct, "fd"), struct)
 
     def set_memory(self, slot: int, guest_addr: int, size: int, host: CData, *, flags: int = 0) -> None:

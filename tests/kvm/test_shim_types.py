@@ -19,12 +19,15 @@ STUB = ast.parse((ROOT / "kvmbind" / "_shim.pyi").read_text(encoding="utf-8"))
 #: What a C type is in Python. An address is an address, a typed one is its own class.
 PYTHON_TYPES = {
     **{key: {"int"} for key in ["int", "unsigned", "size_t", "int64_t", "uint64_t", "uint32_t", "uint8_t"]},
+    "double": {"float"},
     "void": {"None"},
     "const char *": {"bytes"},
     "void *": {"CData", "Host"},
     "const void *": {"CData", "bytes"},
     "void **": {"HostSlot"},
     "int *": {"Ints"},
+    "const int *": {"Ints"},
+    "const uint32_t *": {"Counts"},
     "uint8_t *": {"CData"},
     "uint16_t *": {"Short"},
     "uint64_t *": {"Array"},
@@ -33,8 +36,19 @@ PYTHON_TYPES = {
     "struct kb_vcpu *": {"Vcpu"},
     "struct kb_exit *": {"Exit"},
     "struct kb_trigger *": {"Trigger"},
+    "struct kb_injector *": {"Injector"},
+    "struct kb_probe *": {"Probe"},
+    "struct kb_round *": {"Round"},
 }
-CLASSES = {"kb_vm": "Vm", "kb_vcpu": "Vcpu", "kb_exit": "Exit", "kb_trigger": "Trigger"}
+CLASSES = {
+    "kb_vm": "Vm",
+    "kb_vcpu": "Vcpu",
+    "kb_exit": "Exit",
+    "kb_trigger": "Trigger",
+    "kb_injector": "Injector",
+    "kb_probe": "Probe",
+    "kb_round": "Round",
+}
 
 
 class Named(NamedTuple):
@@ -152,6 +166,9 @@ def test_the_built_module_has_every_field() -> None:
         "kb_vcpu": _shim.ffi.new("struct kb_vcpu *"),
         "kb_exit": _shim.ffi.new("struct kb_exit *"),
         "kb_trigger": _shim.ffi.new("struct kb_trigger *"),
+        "kb_injector": _shim.ffi.new("struct kb_injector *"),
+        "kb_probe": _shim.ffi.new("struct kb_probe *"),
+        "kb_round": _shim.ffi.new("struct kb_round[]", 1) + 0,
     }
     assert {name: sorted(dir(struct)) for name, struct in made.items()} == {
         name: sorted(field.name for field in fields) for name, fields in c_structures().items()
