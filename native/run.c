@@ -1,6 +1,7 @@
-/* The run loop: KVM_RUN until there is something for the caller, a kick, a signal or the deadline. */
+/* The run loop: KVM_RUN until there is something for the caller, a kick, a signal or the deadline. Bells are rung here. */
 #include "shim.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -71,21 +72,49 @@ static void make_packet(struct kb_exit *exit)
     }
 }
 
-static int report_element(struct kb_vcpu *vcpu, struct kb_exit *exit)
+/* Fills exit with the next element, which counts as reported from now on. */
+static void report_element(struct kb_access *access, uint64_t addr, struct kb_exit *exit)
 {
-    struct kb_access *access = &vcpu->access;
-    uint32_t index = access->next++;
-    uint8_t *bytes = element(access, index, &exit->size);
+    uint8_t *bytes = element(access, access->next++, &exit->size);
     exit->reason = access->is_memory ? KVM_EXIT_MMIO : KVM_EXIT_IO;
-    exit->addr = access->addr + (access->is_memory ? (uint64_t)index * ELEMENT_MAX : 0);
+    exit->addr = addr;
     exit->is_write = access->is_write;
     exit->is_memory = access->is_memory;
     if (access->is_write)
         memcpy(&exit->data, bytes, exit->size);
     access->answer_due = !access->is_write;
-    enum kb_space space = access->is_memory ? KB_SPACE_MEMORY : KB_SPACE_IO;
-    if (!kb_ranges_find(vcpu->vm, space, exit->addr, &exit->key))
+}
+
+enum { RUNG = KB_PACKET + 1 };
+
+/* One store is one ring, however many elements it has. -EAGAIN: not rung yet, the access stays as it is. */
+static int ring(struct kb_access *access, struct kb_bell *bell, struct kb_exit *exit)
+{
+    int result = kb_bell_ring(bell, access->addr);
+    if (result == -EAGAIN)
+        return result;
+    if (result < 0)
+        report_element(access, access->addr, exit);
+    access->next = access->count;
+    return result < 0 ? result : RUNG;
+}
+
+/* Sees to the next element. *bell: the bell trap that it is in, else NULL. */
+static int take_element(struct kb_vcpu *vcpu, struct kb_exit *exit, struct kb_bell **bell)
+{
+    struct kb_access *access = &vcpu->access;
+    uint64_t addr = access->addr + (access->is_memory ? (uint64_t)access->next * ELEMENT_MAX : 0);
+    struct kb_range range = {.bell = NULL};
+    bool trapped = kb_ranges_find(vcpu->vm, access->is_memory ? KB_SPACE_MEMORY : KB_SPACE_IO, addr, &range);
+    *bell = range.bell;
+    if (range.bell != NULL && access->is_write)
+        return ring(access, range.bell, exit);
+    report_element(access, addr, exit);
+    if (range.bell != NULL)
+        return -EOPNOTSUPP;
+    if (!trapped)
         return KB_STOPPED;
+    exit->key = range.key;
     make_packet(exit);
     return KB_PACKET;
 }
@@ -165,6 +194,22 @@ static int run_guest(struct kb_vcpu *vcpu, struct kb_thread *thread, struct kb_e
     }
 }
 
+/* Sleeps until a bell's full queue has got room, or a kick, a signal or the timer of the deadline comes: they are held
+ * off until ppoll lets them in, so that one which comes just before it is seen. No gate is passed: a pause waits for
+ * nobody here. */
+static int wait_for_room(struct kb_vcpu *vcpu, struct kb_thread *thread, const struct kb_bell *bell, int64_t deadline_ns)
+{
+    struct pollfd room = {.fd = bell->room_fd, .events = POLLIN};
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int result = stop_wanted(vcpu, thread, deadline_ns);
+    if (result == 0 && ppoll(&room, 1, NULL, &before) < 0 && (thread->is_main || errno != EINTR))
+        result = -errno; /* on the main thread it may be a signal that Python has to handle, as in run_guest */
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return result;
+}
+
 static int run_until_exit(struct kb_vcpu *vcpu, struct kb_thread *thread, struct kb_exit *exit, int64_t deadline_ns)
 {
     struct kb_access *access = &vcpu->access;
@@ -174,8 +219,17 @@ static int run_until_exit(struct kb_vcpu *vcpu, struct kb_thread *thread, struct
             return result;
         if (access->answer_due)
             answer_element(access, 0, 0, 0xff); /* nobody answered: an open bus */
-        if (access->next < access->count)
-            return report_element(vcpu, exit);
+        if (access->next < access->count) {
+            struct kb_bell *bell;
+            result = take_element(vcpu, exit, &bell);
+            if (result == -EAGAIN)
+                result = wait_for_room(vcpu, thread, bell, deadline_ns);
+            else if (result != RUNG)
+                return result;
+            if (result < 0)
+                return result;
+            continue;
+        }
         if (vcpu->failed) {
             report_other(vcpu, exit);
             return KB_STOPPED;
@@ -198,7 +252,7 @@ static int arm_timer(timer_t *timer, pid_t tid, int64_t deadline_ns)
 
 /* KB_PACKET: a trapped access; KB_STOPPED: another exit, or an access to nothing. deadline_ns: CLOCK_MONOTONIC,
  * INT64_MAX for none. -ECANCELED: kicked; -EINTR: Python has a signal to handle; -ETIMEDOUT; -EFAULT: memory that is not
- * there; -EPERM, -EBADF: kb_vcpu_begin's. */
+ * there; -EOPNOTSUPP: a read of a bell; -EPIPE: a ring of a bell that is closed; -EPERM, -EBADF: kb_vcpu_begin's. */
 int kb_vcpu_enter(struct kb_vcpu *vcpu, struct kb_exit *exit, int64_t deadline_ns)
 {
     timer_t timer;

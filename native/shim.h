@@ -34,6 +34,8 @@ enum kb_space { KB_SPACE_IO, KB_SPACE_MEMORY, KB_SPACES };
 /* Sorted, disjoint, inclusive ranges of one address space. Guarded by kb_vm.lock. */
 struct kb_range {
     uint64_t first, last, key;
+    struct kb_bell *bell;      /* what writes ring, else NULL */
+    bool reserved;             /* no trap: an ioeventfd is here, and what it does not take is nobody's */
 };
 struct kb_ranges {
     struct kb_range *at;
@@ -52,6 +54,27 @@ struct kb_vm {
     atomic_uint paused;        /* pausers: no vCPU may be in KVM_RUN while it is not 0 */
     struct kb_vcpu *vcpus;     /* open ones, linked by next */
     struct kb_ranges ranges[KB_SPACES];
+};
+
+/* A bell trap. Stores to its first address are counted by an ioeventfd, those to the others come as exits; one queue
+ * keeps them in order. The eventfd is readable exactly while a ring waits.
+ * lock guards everything below it and every read of the eventfd. */
+enum { KB_BELL_EXITS_MAX = 256, KB_BELL_QUEUE = 2 * KB_BELL_EXITS_MAX + 1 };
+struct kb_rings {
+    uint64_t addr;
+    uint64_t count;            /* the kernel's; 1 for a ring by exit */
+    bool by_exit;
+};
+struct kb_bell {
+    uint64_t addr;
+    int eventfd;
+    int room_fd;               /* an eventfd, readable when a full queue has got room */
+    pthread_mutex_t lock;
+    bool closed;
+    bool marked;               /* 1 of the eventfd's count is no ring: it says that the queue has some */
+    unsigned by_exit;          /* rings by exit in the queue */
+    unsigned first, length;
+    struct kb_rings queue[KB_BELL_QUEUE];
 };
 
 /* The access that the run page holds: `count` elements of `size` bytes at `data`, `next` to be reported first. */
@@ -187,7 +210,17 @@ void kb_gate_remove(struct kb_vcpu *vcpu);
 
 /* ranges.c */
 int kb_ranges_add(struct kb_vm *vm, int space, uint64_t start, uint64_t size, uint64_t key);
-bool kb_ranges_find(struct kb_vm *vm, enum kb_space space, uint64_t addr, uint64_t *key);
+int kb_ranges_add_bell(struct kb_vm *vm, uint64_t start, uint64_t size, struct kb_bell *bell);
+int kb_ranges_reserve(struct kb_vm *vm, uint64_t addr);
+void kb_ranges_remove(struct kb_vm *vm, int space, uint64_t start);
+int kb_ranges_overlap(struct kb_vm *vm, int space, uint64_t start, uint64_t size);
+bool kb_ranges_find(struct kb_vm *vm, enum kb_space space, uint64_t addr, struct kb_range *found);
+
+/* bell.c */
+void kb_bell_init(struct kb_bell *bell, uint64_t addr, int eventfd, int room_fd);
+int kb_bell_ring(struct kb_bell *bell, uint64_t addr);
+int kb_bell_take(struct kb_bell *bell, uint64_t *addr);
+void kb_bell_close(struct kb_bell *bell);
 
 /* vcpu.c */
 int kb_vcpu_open(struct kb_vcpu *vcpu, struct kb_vm *vm, int system_fd, unsigned id, size_t run_size);
@@ -239,6 +272,7 @@ void kb_trigger_retire(struct kb_trigger *trigger);
 /* wait.c */
 int64_t kb_now_ns(void);
 int kb_wait_readable(int fd, int cancel_fd, int64_t deadline_ns);
+int kb_wait_epoll(int first_fd, int fd, int64_t deadline_ns);
 int kb_eventfd_drain(int fd, uint64_t *count);
 int kb_eventfd_add(int fd, uint64_t count);
 int kb_wait_u32(const void *host, uint32_t at_least, int64_t deadline_ns);

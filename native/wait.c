@@ -3,9 +3,16 @@
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Newer than the C libraries that have it not; the number is the kernel's ABI, Linux 5.11. */
+#ifndef SYS_epoll_pwait2
+#define SYS_epoll_pwait2 441
+#endif
 
 int64_t kb_now_ns(void)
 {
@@ -20,27 +27,96 @@ static struct timespec until(int64_t deadline_ns)
     return (struct timespec){rest / 1000000000, rest % 1000000000};
 }
 
+/* A sleep of the calling thread: from begin to end every signal is held off, and the call that sleeps lets them in. So
+ * one that comes just before it is seen. */
+struct sleep {
+    struct kb_thread *thread;
+    sigset_t let_in;
+};
+
+/* -EINTR: Python has a signal to handle already. */
+static int begin_sleep(struct sleep *sleep)
+{
+    sigset_t all;
+    sleep->thread = kb_thread_enter(NULL);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &sleep->let_in);
+    return kb_thread_signalled(sleep->thread) ? -EINTR : 0;
+}
+
+static void end_sleep(struct sleep *sleep)
+{
+    pthread_sigmask(SIG_SETMASK, &sleep->let_in, NULL);
+    kb_thread_leave(sleep->thread);
+}
+
 /* Sleeps until fd (1) or cancel_fd (2; -1 for none) is readable, or the deadline (0; INT64_MAX for none). -EINTR: Python
- * has a signal to handle. Signals are held off until ppoll lets them in, so that one which comes just before is seen. */
+ * has a signal to handle. */
 int kb_wait_readable(int fd, int cancel_fd, int64_t deadline_ns)
 {
     struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}, {.fd = cancel_fd, .events = POLLIN}};
-    sigset_t all, before;
-    int result = -EINTR;
-    struct kb_thread *thread = kb_thread_enter(NULL);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (!kb_thread_signalled(thread)) {
+    struct sleep sleep;
+    int result = begin_sleep(&sleep);
+    if (result == 0) {
         struct timespec timeout = until(deadline_ns);
-        result = ppoll(fds, 2, deadline_ns == INT64_MAX ? NULL : &timeout, &before);
+        result = ppoll(fds, 2, deadline_ns == INT64_MAX ? NULL : &timeout, &sleep.let_in);
         if (result < 0)
             result = -errno;
         else if (result > 0)
             result = fds[1].revents ? 2 : 1;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    kb_thread_leave(thread);
+    end_sleep(&sleep);
     return result;
+}
+
+/* The fd that waited longest of those that are ready, or -EAGAIN. */
+static int ready(int epoll_fd)
+{
+    struct epoll_event event;
+    int count = epoll_wait(epoll_fd, &event, 1, 0);
+    return count > 0 ? event.data.fd : count < 0 ? -errno : -EAGAIN;
+}
+
+static int ready_of(int first_fd, int fd)
+{
+    int found = first_fd >= 0 ? ready(first_fd) : -EAGAIN;
+    return found == -EAGAIN ? ready(fd) : found;
+}
+
+/* -ETIMEDOUT, or 0 when something may be ready. */
+static int sleep_on_epoll(int fd, int64_t deadline_ns)
+{
+    struct epoll_event event;
+    struct sleep sleep;
+    int result = begin_sleep(&sleep);
+    if (result == 0) {
+        struct timespec rest = until(deadline_ns);
+        struct timespec *timeout = deadline_ns == INT64_MAX ? NULL : &rest;
+        result = (int)syscall(SYS_epoll_pwait2, fd, &event, 1, timeout, &sleep.let_in, _NSIG / 8);
+        if (result < 0 && errno == ENOSYS) {
+            struct pollfd epoll = {.fd = fd, .events = POLLIN};
+            result = ppoll(&epoll, 1, timeout, &sleep.let_in);
+        }
+        result = result < 0 ? -errno : result == 0 ? -ETIMEDOUT : 0;
+    }
+    end_sleep(&sleep);
+    return result;
+}
+
+/* Sleeps until an fd that the epoll fd looks at is ready, and returns it; first_fd (-1 for none) is another epoll fd, in
+ * the first, whose fds go before all others. -ETIMEDOUT; -EINTR: Python has a signal to handle. */
+int kb_wait_epoll(int first_fd, int fd, int64_t deadline_ns)
+{
+    for (;;) {
+        int found = ready_of(first_fd, fd);
+        if (found >= 0 && found == first_fd)
+            continue; /* it has become ready since it was looked at */
+        if (found != -EAGAIN)
+            return found;
+        int result = deadline_ns <= kb_now_ns() ? -ETIMEDOUT : sleep_on_epoll(fd, deadline_ns);
+        if (result < 0)
+            return result;
+    }
 }
 
 /* Takes the count of an eventfd, 0 if there is none. RWF_NOWAIT, because O_NONBLOCK would be set for everybody who

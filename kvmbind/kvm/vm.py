@@ -1,7 +1,8 @@
-"""A VM fd: interrupt controllers, memory slots, MSIs, irqfds."""
+"""A VM fd: interrupt controllers, memory slots, MSIs, irqfds, ioeventfds, trapped ranges."""
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -12,12 +13,16 @@ from kvmbind.kvm.calls import check
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kvmbind._shim import CData
+    from kvmbind._shim import Bell, CData
     from kvmbind.kvm.msi import Message
     from kvmbind.kvm.system import System
 
 IRQFD_DEASSIGN = 1
 _IRQCHIPS = {"pc": lib.KB_IRQCHIP_PC, "split": lib.KB_IRQCHIP_SPLIT, "none": lib.KB_IRQCHIP_NONE}
+IOEVENTFD_DEASSIGN = 4
+#: Bytes that one store has. One ioeventfd could stand for all of them, but then KVM on Intel decodes nothing and takes
+#: a load for a store.
+STORE_WIDTHS = (1, 2, 4, 8)
 SPACE_IO = 0
 SPACE_MEMORY = 1
 
@@ -76,9 +81,47 @@ class Vm:
         """KVM_SIGNAL_MSI: sends a message now. Returns how many vCPUs it reached."""
         return check(lib.kb_vm_signal_msi(self.struct, *message), "KVM_SIGNAL_MSI")
 
+    def assign_ioeventfd(self, eventfd: int, addr: int) -> None:
+        """KVM_IOEVENTFD: from now on a store to `addr`, of any width, adds one to `eventfd` and makes no exit.
+
+        EEXIST: an ioeventfd is there.
+        """
+        try:
+            for width in STORE_WIDTHS:
+                check(lib.kb_vm_ioeventfd(self.struct, eventfd, addr, width, 0), "KVM_IOEVENTFD")
+        except BaseException:
+            self.deassign_ioeventfd(eventfd, addr)
+            raise
+
+    def deassign_ioeventfd(self, eventfd: int, addr: int) -> None:
+        """KVM_IOEVENTFD with KVM_IOEVENTFD_FLAG_DEASSIGN: when it returns no store adds to `eventfd` any more.
+
+        It does nothing where none is assigned.
+        """
+        for width in STORE_WIDTHS:
+            result = lib.kb_vm_ioeventfd(self.struct, eventfd, addr, width, IOEVENTFD_DEASSIGN)
+            if result != -errno.ENOENT:
+                check(result, "KVM_IOEVENTFD (de-assign)")
+
     def add_range(self, space: int, start: int, size: int, key: int) -> None:
         """Makes accesses to a range carry `key`. EEXIST: it overlaps another of this space."""
         check(lib.kb_ranges_add(self.struct, space, start, size, key), "adding a range")
+
+    def add_bell_range(self, start: int, size: int, bell: Bell) -> None:
+        """Makes writes to a range of memory ring `bell`, which must live until the VM is closed."""
+        check(lib.kb_ranges_add_bell(self.struct, start, size, bell), "adding a range")
+
+    def reserve(self, addr: int) -> None:
+        """Keeps ranges away from one address of memory, where an ioeventfd is."""
+        check(lib.kb_ranges_reserve(self.struct, addr), "adding a range")
+
+    def remove_range(self, space: int, start: int) -> None:
+        """Takes the range that begins at `start` away; it must be there, and no bell's."""
+        lib.kb_ranges_remove(self.struct, space, start)
+
+    def has_range(self, space: int, start: int, size: int) -> bool:
+        """Whether a range overlaps [start, start + size)."""
+        return bool(lib.kb_ranges_overlap(self.struct, space, start, size))
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from kvmbind._shim import lib
 from kvmbind.abi.constants import (
+    ZX_GUEST_TRAP_BELL,
     ZX_GUEST_TRAP_IO,
+    ZX_GUEST_TRAP_MEM,
     ZX_RIGHT_INSPECT,
     ZX_RIGHT_READ,
     ZX_RIGHT_WRITE,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from kvmbind.objects.interrupt import Interrupt
+    from kvmbind.objects.port import Port
     from kvmbind.objects.vcpu import OnPacket
     from kvmbind.zircon.handles import Entry
 
@@ -219,11 +222,47 @@ class Guest(KernelObject[GuestDispatcher]):
             OutOfRangeError: The last port is above FFFEh.
             AlreadyExistsError: Another trap covers one of the ports.
         """
+        self._set_trap(ZX_GUEST_TRAP_IO, port, size, None, key)
+
+    def set_trap_mem(self, addr: int, size: int, key: int) -> None:
+        """Makes accesses to guest-physical [addr, addr + size) come out of `Vcpu.enter` as packets with `key`.
+
+        Memory that is mapped there is taken out; VCPUs that run pause for it. An access has 1, 2 or 4 bytes; one of 8
+        is two, the low half first. What reaches over an edge of the trap belongs to it as far as it lies in it.
+        Mirrors zx_guest_set_trap; needs ZX_RIGHT_WRITE.
+
+        Raises:
+            InvalidArgsError: addr or size is not a multiple of 4096, size is 0, a value negative or too large.
+            OutOfRangeError: addr + size does not fit into 64 bits.
+            AlreadyExistsError: Another trap, or a bell of `connect_bell`, is in the range.
+            NoResourcesError: Taking mapped memory out needs a memory slot, and none is left.
+        """
+        self._set_trap(ZX_GUEST_TRAP_MEM, addr, size, None, key)
+
+    def set_trap_bell(self, addr: int, size: int, port: Port, key: int) -> None:
+        """Makes stores to guest-physical [addr, addr + size) come to `port` as packets; the VCPU runs on.
+
+        A packet has the exact address. For stores to `addr` itself the kernel sees to it, with no exit, and counts any
+        number; those to the rest are exits that `Vcpu.enter` does not return from. Of these 256 wait at most: the VCPU
+        is held until one is taken. Memory that is mapped there is taken out. The guest keeps the port; once its last
+        handle is closed a store is BadStateError from enter. A load is NotSupportedError from enter. Mirrors
+        zx_guest_set_trap; needs ZX_RIGHT_WRITE, of the port too.
+
+        Raises:
+            InvalidArgsError: addr or size is not a multiple of 4096, size is 0, a value negative or too large.
+            OutOfRangeError: addr + size does not fit into 64 bits.
+            AlreadyExistsError: Another trap, or a bell of `connect_bell`, is in the range.
+            NoResourcesError: No fd is left; or taking mapped memory out needs a memory slot, and none is.
+        """
+        self._set_trap(ZX_GUEST_TRAP_BELL, addr, size, port, key)
+
+    def _set_trap(self, kind: int, addr: int, size: int, port: Port | None, key: int) -> None:
         call = "zx_guest_set_trap"
         guest = self._object(call, ZX_RIGHT_WRITE)
-        if min(port, size, key) < 0 or key >= 1 << 64:
-            raise InvalidArgsError(call, "port, size and key must not be negative, and key must fit into 64 bits")
-        guest.set_trap(ZX_GUEST_TRAP_IO, port, size, None, key)
+        queue = None if port is None else port._object(call, ZX_RIGHT_WRITE)
+        if min(addr, size, key) < 0 or key >= 1 << 64:
+            raise InvalidArgsError(call, "addr, size and key must not be negative, and key must fit into 64 bits")
+        guest.set_trap(kind, addr, size, queue, key)
 
     def bind_interrupts(self, pairs: Sequence[tuple[Interrupt, Vcpu]]) -> None:
         """Binds interrupts to VCPUs of this guest by one update of the kernel's table: all of them or none.

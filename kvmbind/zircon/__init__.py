@@ -1,6 +1,6 @@
 """Zircon's kernel objects on KVM: one module per dispatcher, and the process's handle table.
 
-Locks are taken in this order, each optional: an interrupt's `change`, a port's `lock`, an interrupt's `state_lock`,
-an object's signals' `lock`, the lock of a port's packets;
+Locks are taken in this order, each optional: an interrupt's `change`, that of a guest's traps, a bell trap's `_end`, a
+port's `lock`, an interrupt's `state_lock`, an object's signals' `lock`, the lock of a port's packets;
 a guest's creation lock; an address space's lock; a routing table's lock; the handle table's; a dispatcher's hold count.
 """

@@ -5,26 +5,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from kvmbind.abi.constants import (
-    ZX_DEFAULT_GUEST_RIGHTS,
-    ZX_GUEST_TRAP_BELL,
-    ZX_GUEST_TRAP_IO,
-    ZX_GUEST_TRAP_MEM,
-    ZX_OBJ_TYPE_GUEST,
-)
-from kvmbind.abi.errors import (
-    AlreadyExistsError,
-    InvalidArgsError,
-    NoResourcesError,
-    NotSupportedError,
-    OutOfRangeError,
-    from_os_error,
-)
+from kvmbind.abi.constants import ZX_DEFAULT_GUEST_RIGHTS, ZX_OBJ_TYPE_GUEST
+from kvmbind.abi.errors import InvalidArgsError, NoResourcesError, from_os_error
 from kvmbind.kvm import closer, system
 from kvmbind.kvm.routing import Routing
-from kvmbind.kvm.vm import SPACE_IO, Vm
+from kvmbind.kvm.vm import Vm
 from kvmbind.zircon.address_space import AddressSpace
 from kvmbind.zircon.dispatcher import Dispatcher
+from kvmbind.zircon.traps import Traps
 from kvmbind.zircon.vmar import VmarDispatcher
 
 if TYPE_CHECKING:
@@ -34,8 +22,6 @@ if TYPE_CHECKING:
     from kvmbind.zircon.resource import ResourceDispatcher
 
 ADDRESS_BITS_MAX = 48
-_IO_PORTS = 0xFFFF  # Zircon lets no trap cover the last one
-_U64_END = 1 << 64
 
 
 class GuestDispatcher(Dispatcher):
@@ -44,7 +30,7 @@ class GuestDispatcher(Dispatcher):
     Threads: any thread may use it. `_creation` orders the making of VCPUs.
     """
 
-    __slots__ = ("_creation", "_next_apic_id", "_resource", "_vcpus_max", "routing", "space", "vm")
+    __slots__ = ("_creation", "_next_apic_id", "_resource", "_vcpus_max", "routing", "space", "traps", "vm")
 
     TYPE: ClassVar[int] = ZX_OBJ_TYPE_GUEST
     DEFAULT_RIGHTS: ClassVar[int] = ZX_DEFAULT_GUEST_RIGHTS
@@ -73,6 +59,7 @@ class GuestDispatcher(Dispatcher):
             self.routing = Routing(self.vm, host.capability(system.IRQ_ROUTING))
             size = 1 << min(host.address_bits, ADDRESS_BITS_MAX)
             self.space = AddressSpace(self.vm, size, host.capability(system.NR_MEMSLOTS))
+            self.traps = Traps(self.vm, self.space)
             self._vcpus_max = host.capability(system.NR_VCPUS_MAX)
         except OSError as error:
             resource.drop()
@@ -129,26 +116,8 @@ class GuestDispatcher(Dispatcher):
 
     def set_trap(self, kind: int, addr: int, size: int, port: PortDispatcher | None, key: int) -> None:
         """Traps accesses; see zx_guest_set_trap for arguments and errors."""
-        call = "zx_guest_set_trap"
-        if not size:
-            raise InvalidArgsError(call, "size is 0")
-        if addr + size >= _U64_END:
-            raise OutOfRangeError(call, f"{addr:#x} + {size:#x} does not fit into 64 bits")
-        if kind not in (ZX_GUEST_TRAP_BELL, ZX_GUEST_TRAP_MEM, ZX_GUEST_TRAP_IO):
-            raise InvalidArgsError(call, f"kind {kind} is unknown")
-        if (port is not None) != (kind == ZX_GUEST_TRAP_BELL):
-            raise InvalidArgsError(call, "a bell trap needs a port; memory and I/O traps take none")
-        if kind != ZX_GUEST_TRAP_IO:
-            raise NotSupportedError(call, "only I/O traps are there yet")
-        if addr + size > _IO_PORTS:
-            raise OutOfRangeError(call, f"ports {addr:#x}..{addr + size:#x} end above {_IO_PORTS:#x}")
         with self:
-            try:
-                self.vm.add_range(SPACE_IO, addr, size, key)
-            except FileExistsError as error:
-                raise AlreadyExistsError(call, "another trap covers one of these ports") from error
-            except OSError as error:
-                raise from_os_error(call, error) from error
+            self.traps.set("zx_guest_set_trap", kind, addr, size, port, key)
 
     def signal(self, call: str, message: Message) -> None:
         """Sends an MSI to local APICs of this guest."""
@@ -165,6 +134,7 @@ class GuestDispatcher(Dispatcher):
             self._close()
 
     def _close(self) -> None:
+        self.traps.end()
         self.space.leave()  # whoever has the VMAR is out of the VM's fd before it closes
         self.vm.close()
         self.space.release()

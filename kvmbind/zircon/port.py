@@ -1,10 +1,10 @@
-"""Ports: packets from users, signals and interrupts, over epoll."""
+"""Ports: packets from users, signals, interrupts and bells, over epoll."""
 
 from __future__ import annotations
 
 import struct
 import threading
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from kvmbind.abi.constants import (
     ZX_DEFAULT_PORT_RIGHTS,
@@ -12,11 +12,10 @@ from kvmbind.abi.constants import (
     ZX_PKT_TYPE_INTERRUPT,
     ZX_PKT_TYPE_USER,
 )
-from kvmbind.abi.errors import CanceledError, TimedOutError, WrongTypeError, from_os_error
+from kvmbind.abi.errors import BadHandleError, CanceledError, TimedOutError, WrongTypeError, from_os_error
 from kvmbind.abi.structs import PortPacket
 from kvmbind.kvm.calls import NEVER
 from kvmbind.kvm.epoll import Epoll
-from kvmbind.kvm.eventfd import TIMED_OUT, wait_readable
 from kvmbind.zircon import waits
 from kvmbind.zircon.dispatcher import Dispatcher
 from kvmbind.zircon.packets import PacketQueue
@@ -28,16 +27,30 @@ _INTERRUPT_PACKET = struct.Struct("<QIiq24x")
 _TYPE_OFFSET = 8
 
 
+class PacketSource(Protocol):
+    """Who has packets of its own for a port: a bell trap. It holds the port until it has removed itself."""
+
+    @property
+    def fd(self) -> int:
+        """Readable while a packet waits."""
+
+    def take(self) -> bytes | None:
+        """Takes the oldest packet, if there is one. Called under the port's lock."""
+
+    def silence(self) -> None:
+        """Removes itself from the port. Called outside all locks, when the port's last handle is closed."""
+
+
 class PortDispatcher(Dispatcher):
-    """A queue of packets: an outer epoll over the eventfd that counts `packets` and an inner epoll of interrupts.
+    """A queue of packets: an outer epoll over the eventfds of `packets` and of sources, and an inner of interrupts.
 
     epoll only says "look": who has a packet is decided under `lock`. A bound interrupt holds the port.
 
-    Threads: any thread may use it. `lock` guards the interrupts and orders those who take; a thread that waits sleeps
-    outside it, on the outer epoll, and holds the port. Closing the last handle wakes those threads with CANCELED.
+    Threads: any thread may use it. `lock` guards sources and interrupts and orders those who take; a thread that waits
+    sleeps outside it, on the outer epoll, and holds the port. Closing the last handle wakes them with CANCELED.
     """
 
-    __slots__ = ("_closed", "_inner", "_interrupts", "_outer", "lock", "packets")
+    __slots__ = ("_closed", "_inner", "_interrupts", "_outer", "_sources", "lock", "packets")
 
     TYPE: ClassVar[int] = ZX_OBJ_TYPE_PORT
     DEFAULT_RIGHTS: ClassVar[int] = ZX_DEFAULT_PORT_RIGHTS
@@ -70,6 +83,7 @@ class PortDispatcher(Dispatcher):
             raise from_os_error("zx_port_create", error) from error
         self.lock = threading.Lock()
         self._interrupts: dict[int, InterruptDispatcher] = {}
+        self._sources: dict[int, PacketSource] = {}
         self._closed = False
         super().__init__()
 
@@ -102,23 +116,49 @@ class PortDispatcher(Dispatcher):
         call = "zx_port_wait"
         with self:
             while True:
+                fd = self._outer.wait(self._inner, deadline_ns)
+                if fd is None:
+                    raise TimedOutError(call, "no packet came before the deadline")
                 with self.lock:
                     if self._closed:
                         raise CanceledError(call, "the port was closed")
-                    data = self._take()
+                    data = self._take(fd)
                 if data is not None:
                     return PortPacket.from_buffer_copy(data)
-                if wait_readable(self._outer.fd, deadline_ns=deadline_ns) == TIMED_OUT:
-                    raise TimedOutError(call, "no packet came before the deadline")
 
-    def _take(self) -> bytes | None:
-        if self._inner is not None:
-            while (fd := self._inner.next_ready()) is not None:
-                interrupt = self._interrupts.get(fd)
-                taken = interrupt.take_packet() if interrupt is not None else None
-                if taken is not None:
-                    return _INTERRUPT_PACKET.pack(taken.key, ZX_PKT_TYPE_INTERRUPT, 0, taken.timestamp_ns)
-        return self.packets.take()
+    def _take(self, fd: int) -> bytes | None:
+        """Returns what the owner of an fd has, which may be nothing any more, or may be another owner by now."""
+        if fd == self.packets.eventfd.fd:
+            return self.packets.take()
+        if fd in self._sources:
+            return self._sources[fd].take()
+        interrupt = self._interrupts.get(fd)
+        taken = interrupt.take_packet() if interrupt is not None else None
+        if taken is None:
+            return None
+        return _INTERRUPT_PACKET.pack(taken.key, ZX_PKT_TYPE_INTERRUPT, 0, taken.timestamp_ns)
+
+    def add_source(self, call: str, source: PacketSource) -> None:
+        """Looks at a source from now on. The caller holds the port for it.
+
+        Raises:
+            BadHandleError: The last handle of the port was closed at the same time.
+            ZxError: What epoll answered.
+        """
+        with self.lock:
+            if self._closed:
+                raise BadHandleError(call, "the port was closed at the same time")
+            try:
+                self._outer.watch(source.fd)
+            except OSError as error:
+                raise from_os_error(call, error) from error
+            self._sources[source.fd] = source
+
+    def remove_source(self, source: PacketSource) -> None:
+        """Looks at a source no more, if it does; the packets that it has are nobody's then."""
+        with self.lock:
+            if self._sources.pop(source.fd, None) is not None:
+                self._outer.forget(source.fd)
 
     def require_interrupts(self, call: str) -> None:
         """Raises WrongTypeError unless interrupts may be bound to it."""
@@ -154,7 +194,10 @@ class PortDispatcher(Dispatcher):
             self._closed = True
             for interrupt in self._interrupts.values():
                 interrupt.drop_packet()
+            sources = list(self._sources.values())
         waits.end(self.packets.end())
+        for source in sources:
+            source.silence()
 
     def _destroy(self) -> None:
         self._outer.close()

@@ -123,15 +123,22 @@ class VcpuDispatcher(Dispatcher):
             return TimedOutError(call, f"the guest ran until the deadline{self._where()}")
         if error == errno.EFAULT:
             return NotFoundError(call, f"the guest touched memory that its VMO does not have{self._where()}")
+        if error == errno.EOPNOTSUPP:
+            return NotSupportedError(call, f"a bell can only be written{self._where()}", access=self._access())
+        if error == errno.EPIPE:
+            return BadStateError(call, f"the port of the bell is closed{self._where()}", access=self._access())
         if error:
             return self._refused(call, OSError(error, f"KVM_RUN: {os.strerror(error)}"))
         if exit.size:
-            data = exit.data.to_bytes(4, "little")[: exit.size] if exit.is_write else b""
-            access = Access("memory" if exit.is_memory else "io", exit.addr, exit.size, bool(exit.is_write), data)
-            return NotFoundError(call, f"neither memory nor trapped{self._where()}", access=access)
+            return NotFoundError(call, f"neither memory nor trapped{self._where()}", access=self._access())
         name = EXIT_REASONS.get(exit.reason, f"exit reason {exit.reason}")
         hint = f"the guest cannot go on: {name}, suberror {exit.suberror:#x}{self._where()}"
         return (BadStateError if exit.reason == EXIT_FAIL_ENTRY else NotSupportedError)(call, hint)
+
+    def _access(self) -> Access:
+        exit = self._exit
+        data = exit.data.to_bytes(4, "little")[: exit.size] if exit.is_write else b""
+        return Access("memory" if exit.is_memory else "io", exit.addr, exit.size, bool(exit.is_write), data)
 
     def _where(self) -> str:
         try:

@@ -38,15 +38,22 @@ def zx_guest_set_trap(guest: int, kind: int, addr: int, size: int, port: int, ke
 
     Args:
         guest: Needs ZX_RIGHT_WRITE.
-        kind: ZX_GUEST_TRAP_IO. ZX_GUEST_TRAP_MEM and ZX_GUEST_TRAP_BELL are NOT_SUPPORTED yet.
-        addr: The first port, 0 to FFFEh.
-        size: How many ports; the last is at most FFFEh.
-        port: 0 (ZX_HANDLE_INVALID): what is trapped comes out of zx_vcpu_enter.
+        kind: ZX_GUEST_TRAP_IO or ZX_GUEST_TRAP_MEM: accesses come out of zx_vcpu_enter. ZX_GUEST_TRAP_BELL: stores
+            come to a port, and the VCPU runs on. A load from a bell is NOT_SUPPORTED from zx_vcpu_enter, and so is
+            BAD_STATE a store once the port is closed.
+        addr: The first port, 0 to FFFEh; or a guest-physical address, a multiple of 4096. Stores to a bell's first
+            address make no exit.
+        size: How many ports, the last is at most FFFEh; or bytes, a multiple of 4096. Memory that is mapped there is
+            taken out.
+        port: For a bell, needs ZX_RIGHT_WRITE; otherwise 0 (ZX_HANDLE_INVALID).
         key: 64 bits, given back in each packet.
 
     Returns:
-        OK; BAD_HANDLE, WRONG_TYPE, ACCESS_DENIED; INVALID_ARGS for size 0, a port where none belongs or an unknown
-        kind; OUT_OF_RANGE; ALREADY_EXISTS if another trap of this kind of address overlaps.
+        OK. In this order: BAD_HANDLE, WRONG_TYPE, ACCESS_DENIED, for the guest and then for the port; INVALID_ARGS for
+        size 0; OUT_OF_RANGE if addr + size does not fit into 64 bits; INVALID_ARGS for an unknown kind, a bell without
+        a port or another with one; OUT_OF_RANGE for an I/O port above FFFEh; INVALID_ARGS for what is not aligned or
+        outside the guest's address space; ALREADY_EXISTS if another trap overlaps (memory and bells share their
+        addresses); NO_RESOURCES without fds or memory slots. Nothing has changed then.
     """
     try:
         target = handles.find(guest, GuestDispatcher, ZX_RIGHT_WRITE)

@@ -45,6 +45,16 @@ EXITS = bytes.fromhex(
     "cf"  # iret
 )
 
+BELL = 0xD0000
+RINGS = bytes.fromhex(
+    "b800d0"  # mov ax, 0xd000
+    "8ec0"  # mov es, ax
+    "bf0100"  # mov di, 1
+    "b90101"  # mov cx, 257
+    "f3aa"  # rep stosb
+    "f4"  # hlt
+)
+
 Call = Callable[[], object]
 
 
@@ -92,6 +102,17 @@ def halt(rounds: int) -> Iterator[Call]:
         with kvmbind.Vcpu.create(guest, ENTRY) as vcpu:
             for _ in range(rounds):
                 yield vcpu.enter
+
+
+def held(rounds: int) -> Iterator[Call]:
+    """Enters a VCPU that has rung a bell as often as it may, by exits, and is to ring it once more."""
+    with kvmbind.Guest.create(memory=MEMORY) as guest, kvmbind.Port.create() as port:
+        guest.write(RINGS, ENTRY)
+        guest.set_trap_bell(BELL, 4096, port, key=1)
+        with kvmbind.Vcpu.create(guest, ENTRY) as vcpu:
+            for _ in range(rounds):
+                yield vcpu.enter
+            assert [port.wait(0).guest_bell.addr - BELL for _ in range(256)] == list(range(1, 257))
 
 
 def port_wait(rounds: int) -> Iterator[Call]:

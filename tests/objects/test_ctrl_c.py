@@ -112,7 +112,7 @@ SURROUNDINGS = [
 
 
 @pytest.mark.parametrize(("surroundings", "signals"), SURROUNDINGS)
-@pytest.mark.parametrize("call", ["halt", "interrupt_wait", "port_wait", "wait_one"])
+@pytest.mark.parametrize("call", ["halt", "held", "interrupt_wait", "port_wait", "wait_one"])
 def test_each_signal_raises_what_its_handler_does_out_of_a_call_that_sleeps(
     sigints: int, call: str, surroundings: str, signals: list[int]
 ) -> None:

@@ -107,6 +107,12 @@ def make_a_guest() -> None:
         irq.bind_vcpu(vcpu)
 
 
+def set_traps() -> None:
+    with kvmbind.Guest.create(memory=4096) as guest, kvmbind.Port.create() as port:
+        guest.set_trap_mem(0x10000, 4096, 0)
+        guest.set_trap_bell(0x20000, 4096, port, 0)
+
+
 @pytest.fixture
 def _quick_collections() -> Iterator[None]:
     """What is there already need not be looked at each time."""
@@ -129,6 +135,7 @@ def _quick_collections() -> Iterator[None]:
         make_a_port,
         make_a_vmo,
         pytest.param(make_a_guest, marks=pytest.mark.kvm),
+        pytest.param(set_traps, marks=pytest.mark.kvm),
     ],
 )
 def test_ctrl_c_behind_any_step_loses_no_fd(call: Callable[[], object]) -> None:

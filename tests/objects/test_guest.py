@@ -251,6 +251,7 @@ def test_a_missing_device_is_an_os_error_with_the_remedy() -> None:
 
 
 def test_memory_that_cannot_be_had_leaves_nothing_behind() -> None:
+    kvmbind.settle()
     before = {thread.name for thread in threading.enumerate()}
     with pytest.raises(kvmbind.OutOfRangeError):
         Guest.create(memory=1 << 63)

@@ -114,3 +114,31 @@ def test_a_kick_between_the_halves_loses_neither(guest: Guest) -> None:
                 vcpu.enter()
         vcpu.enter()
         assert vcpu.read_state().rcx == 0x00000002_00000001
+
+
+def test_8_bytes_to_and_from_trapped_memory_are_two_packets_each_low_half_first(guest: Guest) -> None:
+    guest.set_trap_mem(HOLE, 4096, 7)
+    with vcpu_of(guest, EIGHT) as vcpu:
+        for addr, data in [(HOLE, 0x55667788), (HOLE + 4, 0x11223344)]:
+            packet = vcpu.enter()
+            mem = packet.guest_mem
+            assert (packet.key, mem.addr, mem.access_size, mem.read, mem.data) == (7, addr, 4, 0, data)
+        for addr, value in [(HOLE + 8, 0xCAFEBABE), (HOLE + 12, 0x01234567)]:
+            mem = vcpu.enter().guest_mem
+            assert (mem.addr, mem.access_size, mem.read) == (addr, 4, 1)
+            vcpu.write_io(VcpuIo(access_size=4, u32=value))
+        assert vcpu.read_state().rcx == 0x01234567_CAFEBABE
+
+
+# mov rbx, 200000h; mov [rbx], rax; mov [rbx + 8], rax; out 80h, al
+RINGS = bytes.fromhex("48c7c300002000 488903 48894308 e680")
+
+
+def test_a_store_of_8_bytes_to_a_bell_is_one_ring_counted_or_by_exit(guest: Guest) -> None:
+    with kvmbind.Port.create() as port, vcpu_of(guest, RINGS) as vcpu:
+        guest.set_trap_bell(HOLE, 4096, port, 7)
+        assert vcpu.enter().guest_io.port == 0x80
+        assert [port.wait(0).guest_bell.addr for _ in range(2)] == [HOLE, HOLE + 8]
+        with pytest.raises(kvmbind.TimedOutError):
+            port.wait(0)
+        assert vcpu.returns == 2

@@ -56,6 +56,28 @@ def test_a_guest_that_writes_all_over_a_slot_sees_nothing_of_1000_splits_of_it(
         assert guest.read((MEMORY // PAGE - 2) * PAGE, PAGE) == bytes(PAGE)
 
 
+@pytest.mark.parametrize("vcpus", [1, 2])
+def test_a_guest_sees_nothing_of_its_neighbouring_pages_being_trapped_unmapped_and_mapped_1000_times(
+    vcpus: int, wait_until: WaitUntil
+) -> None:
+    with kvmbind.Guest.create(memory=MEMORY) as guest, kvmbind.Port.create() as port, kvmbind.Vmo.create(PAGE) as vmo:
+        guest.write(WRITER, ENTRY)
+        running = [guest.start_vcpu(ENTRY) for _ in range(vcpus)]
+        guest.wait_u32(WRITTEN, 10, timeout_s=60)
+        for number in range(1000):
+            page = WRITTEN + 0x10000 + 3 * number * PAGE  # behind what the guest writes, and in the same slot
+            guest.vmar.unmap(page, PAGE)
+            assert guest.vmar.map(vmo, page) == page
+            guest.vmar.unmap(page, PAGE)
+            guest.set_trap_mem(page, PAGE, number)
+            if number % 10 == 0:
+                guest.set_trap_bell(page + PAGE, PAGE, port, number)
+        count = guest.read_u32(WRITTEN)
+        wait_until(lambda: guest.read_u32(WRITTEN) > count + 10)
+        assert [vcpu.returns for vcpu in running] == [0] * vcpus
+        assert all(is_running(vcpu) for vcpu in running)
+
+
 def test_memory_is_mapped_and_unmapped_beside_a_running_guest(wait_until: WaitUntil) -> None:
     with kvmbind.Guest.create(memory=1 << 20) as guest, kvmbind.Vmo.create(PAGE) as vmo:
         guest.write(WRITER, ENTRY)
@@ -79,6 +101,23 @@ def test_a_vcpu_is_kicked_and_entered_as_ever_after_a_pause() -> None:
             vcpu.enter(timeout_s=0.05)
 
 
+def test_a_page_that_the_guest_writes_is_memory_until_it_is_trapped_and_then_each_write_is_a_packet() -> None:
+    keys: list[int] = []
+
+    def take(vcpu: kvmbind.Vcpu, packet: kvmbind.PortPacket) -> None:
+        keys.append(packet.key)
+        if packet.guest_mem.read:
+            vcpu.write_io(kvmbind.VcpuIo(access_size=4, u32=0))
+
+    with kvmbind.Guest.create(memory=MEMORY) as guest:
+        guest.write(WRITER, ENTRY)
+        with guest.start_vcpu(ENTRY, on_packet=take) as vcpu:  # an untrapped access would end it with an error
+            for number in range(16):
+                guest.set_trap_mem(WRITTEN + number * PAGE, PAGE, number)
+            assert is_running(vcpu)
+        assert set(keys) <= set(range(16))
+
+
 def test_a_split_that_runs_out_of_slots_leaves_everything_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     from kvmbind.kvm.system import NR_MEMSLOTS, System
 
@@ -89,6 +128,10 @@ def test_a_split_that_runs_out_of_slots_leaves_everything_as_it_was(monkeypatch:
         with guest.start_vcpu(ENTRY) as vcpu:
             with pytest.raises(kvmbind.NoResourcesError, match="memory slots"):
                 guest.vmar.unmap(0x80000, PAGE)
+            with pytest.raises(kvmbind.NoResourcesError, match="memory slots"):
+                guest.set_trap_mem(0x80000, PAGE, 0)
+            with kvmbind.Port.create() as port, pytest.raises(kvmbind.NoResourcesError, match="memory slots"):
+                guest.set_trap_bell(0x80000, PAGE, port, 0)
             guest.wait_u32(WRITTEN, 10, timeout_s=60)
             assert guest.read(0x80000, PAGE) == bytes(PAGE)
             assert vcpu.returns == 0

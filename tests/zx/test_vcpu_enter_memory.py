@@ -11,13 +11,9 @@ import pytest
 import kvmbind
 from kvmbind import zx
 from kvmbind.guests import MMIO
-from kvmbind.kvm.vm import SPACE_MEMORY
-from kvmbind.zircon import handles
-from kvmbind.zircon.guest import GuestDispatcher
 from kvmbind.zx import (
     ZX_GUEST_TRAP_IO,
     ZX_PKT_TYPE_GUEST_IO,
-    ZX_PKT_TYPE_GUEST_MEM,
     ZX_VCPU_IO,
     ZX_VCPU_STATE,
     ZX_VM_PERM_READ,
@@ -33,7 +29,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kvm
 
 PAGE = 0xD0000
-KEY = 0x1122_3344_5566_7788
 #: What the image writes and reads there: offset, size, data or None.
 WRITES = [(0, 1, 0x11), (2, 2, 0x2233), (4, 4, 0x44556677)]
 READS = [(8, 1), (10, 2), (12, 4)]
@@ -160,22 +155,6 @@ def test_while_a_read_is_unanswered_the_state_is_that_before_it_and_cannot_be_wr
     assert zx.zx_vcpu_write_state(vcpu, ZX_VCPU_STATE, VcpuState(rax=0x99)) is Status.OK
     assert access(vcpu) == read_of(10, 2)
     assert stored(guest)[0] == 0x99
-
-
-def test_an_access_to_a_range_with_a_key_is_a_packet_of_the_decoded_access(make: Maker) -> None:
-    guest = guest_with_a_hole(make)
-    handles.find(guest.guest, GuestDispatcher).vm.add_range(SPACE_MEMORY, PAGE, 4096, KEY)
-    vcpu = make.vcpu(guest.guest)
-    expected = [(PAGE + offset, size, 0, data) for offset, size, data in WRITES]
-    expected += [(PAGE + offset, size, 1, 0) for offset, size in [*READS, (16, 4)]]
-    expected += [(PAGE + 16, 4, 0, 0)]
-    for addr, size, is_read, data in expected:
-        status, packet = zx.zx_vcpu_enter(vcpu)
-        made = PortPacket(key=KEY, type=ZX_PKT_TYPE_GUEST_MEM)
-        made.guest_mem.addr, made.guest_mem.access_size = addr, size
-        made.guest_mem.read, made.guest_mem.data = is_read, data
-        assert (status, packet) == (Status.OK, made)
-    assert at_the_end(vcpu)
 
 
 # mov ax, FFFFh; mov ds, ax; mov bx, 1010h; then mov al, [bx] or mov [bx], al; out 80h, al
