@@ -10,7 +10,11 @@ from operator import index
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from kvmbind._shim import ffi, lib
-from kvmbind.abi.constants import ZX_DEFAULT_INTERRUPT_RIGHTS, ZX_OBJ_TYPE_INTERRUPT
+from kvmbind.abi.constants import (
+    ZX_DEFAULT_INTERRUPT_RIGHTS,
+    ZX_OBJ_TYPE_INTERRUPT,
+    ZX_VIRTUAL_INTERRUPT_UNTRIGGERED,
+)
 from kvmbind.abi.errors import (
     AlreadyBoundError,
     BadStateError,
@@ -58,6 +62,11 @@ class InterruptDispatcher(Dispatcher):
 
     A count in its eventfd is a trigger that has not been consumed, whoever wrote it. Bound to VCPUs, the kernel
     consumes it.
+
+    A virtual one has the signal ZX_VIRTUAL_INTERRUPT_UNTRIGGERED while no trigger waits to be consumed or acknowledged:
+    from its creation to a trigger, from an ack or from a wait that sleeps to the next one, and after its end. A trigger
+    of an interrupt that is bound to VCPUs is consumed at once: from the bind on the signal is there for good, so that
+    such a trigger has nothing to do but to write the eventfd.
 
     Threads: any thread may use it. `change` orders wait's beginning, ack, binds and destroy, and may be held over
     kernel calls that sleep. `state_lock` guards the fields and is held for moments only; an unbound trigger takes it. A
@@ -125,7 +134,7 @@ class InterruptDispatcher(Dispatcher):
         self._state = State.IDLE
         self._timestamp_ns: int | None = None
         self._waiter = False
-        super().__init__()
+        super().__init__(signals=ZX_VIRTUAL_INTERRUPT_UNTRIGGERED if virtual else 0)
         self.guard = self.trigger_guard = ffi.new("struct kb_trigger *")
 
     # Triggers
@@ -159,23 +168,22 @@ class InterruptDispatcher(Dispatcher):
 
     def _record(self, timestamp_ns: int) -> None:
         """What a trigger changes; the caller sees to the eventfd."""
-        if self._port is None:
-            self._state = State.TRIGGERED
-            if self._timestamp_ns is None:
-                self._timestamp_ns = timestamp_ns
-        elif self._state is State.NEEDACK:
-            if self._timestamp_ns is None:
-                self._timestamp_ns = timestamp_ns
-        else:
+        self._set_untriggered(False)
+        if self._port is not None and self._state is not State.NEEDACK:
             self._state = State.NEEDACK
-            first_ns = self._take_first(timestamp_ns)
             if self._packet_ns is None:  # else acknowledged before it was read: the new one is lost, as in Zircon
-                self._packet_ns = first_ns
+                self._packet_ns = timestamp_ns
+            return
+        if self._timestamp_ns is None:
+            self._timestamp_ns = timestamp_ns
+        if self._state is State.IDLE:
+            self._state = State.TRIGGERED
 
-    def _take_first(self, timestamp_ns: int) -> int:
-        """Returns the time of the first trigger that nothing has taken, which may be this one."""
-        first_ns, self._timestamp_ns = self._timestamp_ns, None
-        return timestamp_ns if first_ns is None else first_ns
+    def _set_untriggered(self, untriggered: bool) -> None:
+        """Sets or clears the signal of a virtual interrupt; its other signals are none of the state's business."""
+        if self.virtual and untriggered != bool(self.signals.value & ZX_VIRTUAL_INTERRUPT_UNTRIGGERED):
+            change = ZX_VIRTUAL_INTERRUPT_UNTRIGGERED
+            self.signals.update(*((0, change) if untriggered else (change, 0)))
 
     # Waiting
 
@@ -197,8 +205,6 @@ class InterruptDispatcher(Dispatcher):
                 with self.change, self.state_lock:
                     cancel = self._begin_wait(call)
                     self._waiter = mine = True
-                    if self._state is State.NEEDACK:
-                        self._state = State.IDLE  # a wait acknowledges
                 return self._sleep(call, cancel, deadline_ns)
             finally:
                 if mine:
@@ -225,20 +231,20 @@ class InterruptDispatcher(Dispatcher):
                 if self._state is State.DESTROYED:
                     raise CanceledError(call, "the interrupt was destroyed")
                 timestamp_ns = self._consume()
+                if timestamp_ns is None and self._state is State.NEEDACK:
+                    self._state = State.IDLE  # a wait that sleeps acknowledges
+                    self._set_untriggered(True)
             if timestamp_ns is not None:
                 return timestamp_ns
             if wait_readable(self.eventfd.fd, cancel.fd, deadline_ns) == TIMED_OUT:
                 raise TimedOutError(call, "it was not triggered before the deadline")
 
     def _consume(self) -> int | None:
-        from_outside = self._source.drain()
-        if self._state is State.TRIGGERED:
-            timestamp_ns, self._timestamp_ns = self._timestamp_ns, None
-        elif from_outside:
-            timestamp_ns = self._take_first(time.monotonic_ns())
-        else:
-            return None
-        self._state = State.NEEDACK
+        if self._source.drain():
+            self._record(time.monotonic_ns())
+        timestamp_ns, self._timestamp_ns = self._timestamp_ns, None
+        if timestamp_ns is not None:
+            self._state = State.NEEDACK
         return timestamp_ns
 
     # A port
@@ -289,6 +295,8 @@ class InterruptDispatcher(Dispatcher):
                 self._port, self._packet_ns = None, None
                 if self._source.drain():
                     self._source.give_back()
+                if self._timestamp_ns is not None:
+                    self._source.write()  # of a trigger that no wait, packet or bind has consumed yet
             port.drop()
 
     def take_packet(self) -> Taken | None:
@@ -311,8 +319,9 @@ class InterruptDispatcher(Dispatcher):
         if self._state is State.NEEDACK:
             self._record(time.monotonic_ns())
             return None
-        self._state = State.NEEDACK
-        return Taken(self._key, self._take_first(time.monotonic_ns()))
+        self._record(time.monotonic_ns())
+        packet_ns, self._packet_ns = self._packet_ns, None
+        return None if packet_ns is None else Taken(self._key, packet_ns)
 
     def drop_packet(self) -> None:
         """Called by its port, under the port's lock, when nobody can read it any more."""
@@ -342,8 +351,11 @@ class InterruptDispatcher(Dispatcher):
                 deferred_ns, self._timestamp_ns = self._timestamp_ns, None
                 if deferred_ns is None:
                     self._state = State.IDLE
+                    self._set_untriggered(True)
                 elif not unread:
                     self._packet_ns = deferred_ns
+                    if self.virtual:
+                        self.signals.strobe(ZX_VIRTUAL_INTERRUPT_UNTRIGGERED)
                 if self._packet_ns is not None:
                     self._source.write()
                 port.rearm(self)
@@ -371,9 +383,10 @@ class InterruptDispatcher(Dispatcher):
             first, self.delivery = self.delivery is None, delivery
             if self.virtual:
                 before, self._armed = self._armed, deliveries.arm(self, delivery, self._armed)
-                if first and self._state is State.TRIGGERED:
+                if first and self._timestamp_ns is not None:
                     deliveries.repeat(delivery, max(before, 1))
             self._state = State.IDLE
+            self._set_untriggered(True)
             self._timestamp_ns = None
             self._source.hand_over()
 
@@ -406,6 +419,7 @@ class InterruptDispatcher(Dispatcher):
                     return True
                 owed = self._port is not None and self._state is State.NEEDACK and self._packet_ns is None
                 self._state = State.DESTROYED
+                self._set_untriggered(True)
                 self._packet_ns = None
                 if self._port is not None:
                     self._port.detach(self)

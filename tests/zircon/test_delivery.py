@@ -271,6 +271,27 @@ def test_a_trigger_that_a_wait_has_taken_does_not_arrive_by_the_bind(boot: Boot,
     assert running.count() == 1
 
 
+@pytest.mark.parametrize("by", ["wait", "port"])
+def test_a_trigger_that_came_behind_one_that_is_not_acknowledged_arrives_by_the_bind(
+    by: str, boot: Boot, make_interrupt: MakeInterrupt, opened: contextlib.ExitStack
+) -> None:
+    running, irq = boot(guests.COUNTER), make_interrupt()
+    irq.trigger()
+    if by == "wait":
+        irq.wait(timeout_s=60)
+        irq.trigger()
+    else:
+        port = opened.enter_context(kvmbind.Port.create(interrupts=True))
+        irq.bind(port, key=1)
+        port.wait(60)
+        irq.trigger()
+        irq.unbind(port)
+    irq.bind_vcpu(running.vcpu)
+    running.wait(1)
+    running.answer(irq.trigger)
+    assert running.count() == 2
+
+
 def test_no_trigger_is_lost_while_the_interrupt_is_being_bound(boot: Boot, make_interrupt: MakeInterrupt) -> None:
     running, together = boot(guests.COUNTER), threading.Barrier(2)
 

@@ -23,19 +23,39 @@ READ, WRITE, WAIT, SIGNAL = zx.ZX_RIGHT_READ, zx.ZX_RIGHT_WRITE, zx.ZX_RIGHT_WAI
 DUPLICATE = zx.ZX_RIGHT_DUPLICATE
 STEPS_PER_RUN = 50
 
-#: What a packet shows: type, key, timestamp.
+UNTRIGGERED = zx.ZX_VIRTUAL_INTERRUPT_UNTRIGGERED
+
+#: What a packet shows: type, key, timestamp or the signals that were observed.
 Shown = tuple[int, int, int]
 
 
+class ModelWait(NamedTuple):
+    """An async wait that has not sent its packet, or whose packet waits."""
+
+    port: ModelPort
+    handle: int
+    key: int
+    signals: int
+    edge: bool
+
+
+class ModelPacket(NamedTuple):
+    """What waits in a port: a packet of a user, or of a wait."""
+
+    shown: Shown
+    wait: ModelWait | None = None
+
+
 class ModelPort:
-    """What waits: interrupts first, then what users have queued."""
+    """What waits: interrupts first, then what users and signals have queued."""
 
     rights = zx.ZX_DEFAULT_PORT_RIGHTS
 
     def __init__(self, *, takes_interrupts: bool) -> None:
         self.takes_interrupts = takes_interrupts
         self.interrupts: list[ModelInterrupt] = []
-        self.keys: list[int] = []
+        self.packets: list[ModelPacket] = []
+        self.is_closed = False
 
     def wait(self) -> Shown | Status:
         if self.interrupts:
@@ -43,16 +63,17 @@ class ModelPort:
             timestamp, interrupt.packet = interrupt.packet, None
             assert timestamp is not None
             return zx.ZX_PKT_TYPE_INTERRUPT, interrupt.key, timestamp
-        return (zx.ZX_PKT_TYPE_USER, self.keys.pop(0), 0) if self.keys else Status.TIMED_OUT
+        return self.packets.pop(0).shown if self.packets else Status.TIMED_OUT
 
     def last_handle_closed(self) -> None:
+        self.is_closed = True
         for interrupt in self.interrupts:
             interrupt.packet = None
         self.interrupts.clear()
 
 
 class ModelInterrupt:
-    """Section 4 of the reference, in E3. `first` is the time of the first trigger that no wait or packet has taken."""
+    """Its states, and its signals. `first` is the time of the first trigger that no wait or packet has taken."""
 
     rights = zx.ZX_DEFAULT_INTERRUPT_RIGHTS
 
@@ -62,15 +83,47 @@ class ModelInterrupt:
         self.packet: int | None = None
         self.port: ModelPort | None = None
         self.key = 0
+        self.signals = UNTRIGGERED
+        self.waits: list[ModelWait] = []
+
+    def change(self, clear: int, set_: int) -> None:
+        """Changes signals, and sends the packets of the waits that this ends."""
+        before, self.signals = self.signals, self.signals & ~clear | set_
+        self.show(self.signals, self.signals & ~before)
+
+    def show(self, signals: int, risen: int) -> None:
+        for wait in list(self.waits):
+            if (risen if wait.edge else signals) & wait.signals:
+                self.waits.remove(wait)
+                if not wait.port.is_closed:
+                    shown = zx.ZX_PKT_TYPE_SIGNAL_ONE, wait.key, signals
+                    wait.port.packets.append(ModelPacket(shown, wait))
+
+    def wait_async(self, wait: ModelWait) -> None:
+        self.waits.append(wait)
+        self.show(self.signals, 0)
+
+    def cancel(self, port: ModelPort, handle: int, key: int) -> Status:
+        def is_meant(wait: ModelWait | None) -> bool:
+            return wait is not None and (wait.port, wait.handle, wait.key) == (port, handle, key)
+
+        found = any(map(is_meant, self.waits)) or any(is_meant(packet.wait) for packet in port.packets)
+        self.waits = [wait for wait in self.waits if not is_meant(wait)]
+        port.packets = [packet for packet in port.packets if not is_meant(packet.wait)]
+        return OK if found else NOT_FOUND
+
+    def handle_closed(self, handle: int) -> None:
+        self.waits = [wait for wait in self.waits if wait.handle != handle]
 
     def trigger(self, timestamp: int) -> Status:
         if self.state == "DESTROYED":
             return CANCELED
+        self.change(UNTRIGGERED, 0)
         if self.first is None:
             self.first = timestamp
-        if self.port is None:
+        if self.port is None and self.state != "NEEDACK":
             self.state = "TRIGGERED"
-        elif self.state != "NEEDACK":
+        elif self.port is not None and self.state != "NEEDACK":
             self._queue()
         return OK
 
@@ -98,12 +151,12 @@ class ModelInterrupt:
             return BAD_STATE
         if self.state == "DESTROYED":
             return CANCELED
-        if self.state == "TRIGGERED":
-            assert self.first is not None
+        if self.first is not None:
             timestamp, self.first = self.first, None
             self.state = "NEEDACK"
             return timestamp
         self.state = "IDLE"  # it was WAITING meanwhile
+        self.change(0, UNTRIGGERED)
         return Status.TIMED_OUT
 
     def ack(self) -> Status:
@@ -114,8 +167,11 @@ class ModelInterrupt:
         if self.state == "NEEDACK":
             if self.first is None:
                 self.state = "IDLE"
+                self.change(0, UNTRIGGERED)
             elif not self._queue():
                 return BAD_STATE
+            else:
+                self.show(self.signals | UNTRIGGERED, UNTRIGGERED)
         return OK
 
     def bind(self, port: ModelPort, key: int) -> Status:
@@ -145,6 +201,7 @@ class ModelInterrupt:
         owed = self.port is not None and self.state == "NEEDACK" and not self._take_back()
         self._take_back()
         self.state = "DESTROYED"
+        self.change(0, UNTRIGGERED)
         return NOT_FOUND if owed else OK
 
     def last_handle_closed(self) -> None:
@@ -173,13 +230,17 @@ def show(result: tuple[Status, PortPacket]) -> Shown | Status:
     if status is not OK:
         assert packet == PortPacket()
         return status
-    return packet.type, packet.key, packet.interrupt.timestamp
+    is_signal = packet.type == zx.ZX_PKT_TYPE_SIGNAL_ONE
+    return packet.type, packet.key, packet.signal.observed if is_signal else packet.interrupt.timestamp
 
 
 KEYS = st.sampled_from([0, 1, 2, (1 << 64) - 1])
 TIMES = st.sampled_from([-(1 << 63), -1, 0, 1, 2, 3, (1 << 63) - 1])
 #: What a handle gives up, and what it would like to have: a right that no handle here has.
 LOST = st.sampled_from([0, 0, 0, DUPLICATE, READ, WRITE, WAIT, SIGNAL])
+#: Two signals of users, and the interrupt's own.
+USERS = st.sampled_from([0, zx.ZX_USER_SIGNAL_0, zx.ZX_USER_SIGNAL_7, zx.ZX_USER_SIGNAL_0 | zx.ZX_USER_SIGNAL_7])
+SIGNALS = st.sampled_from([zx.ZX_USER_SIGNAL_0, zx.ZX_USER_SIGNAL_7, UNTRIGGERED, UNTRIGGERED | zx.ZX_USER_SIGNAL_0])
 GAINED = st.sampled_from([0, 0, 0, 0, 1 << 20])
 
 
@@ -205,6 +266,8 @@ class HandlesInterruptsAndPorts(RuleBasedStateMachine):
     def gone(self, handle: int) -> None:
         obj = self.open.pop(handle).object
         self.closed.append(handle)
+        if isinstance(obj, ModelInterrupt):
+            obj.handle_closed(handle)
         if all(other.object is not obj for other in self.open.values()):
             obj.last_handle_closed()
 
@@ -341,6 +404,37 @@ class HandlesInterruptsAndPorts(RuleBasedStateMachine):
         assert interrupt is not None
         assert zx.zx_interrupt_destroy(handle) is interrupt.destroy()
 
+    # Signals
+
+    @rule(handle=interrupts, clear=USERS, set_=USERS)
+    def signal(self, handle: int, clear: int, set_: int) -> None:
+        interrupt = self.find(handle, ModelInterrupt, SIGNAL)
+        assert zx.zx_object_signal(handle, clear, set_) is (OK if interrupt else ACCESS_DENIED)
+        if interrupt:
+            interrupt.change(clear, set_)
+
+    @rule(handle=interrupts, signals=SIGNALS)
+    def wait_one(self, handle: int, signals: int) -> None:
+        interrupt = self.find(handle, ModelInterrupt, WAIT)
+        status = OK if interrupt and interrupt.signals & signals else Status.TIMED_OUT
+        expected = (status, interrupt.signals) if interrupt else (ACCESS_DENIED, 0)
+        assert zx.zx_object_wait_one(handle, signals, 0) == expected
+
+    @rule(handle=interrupts, port=ports, key=KEYS, signals=SIGNALS, edge=st.booleans())
+    def wait_async(self, handle: int, port: int, key: int, signals: int, edge: bool) -> None:
+        queue, interrupt = self.find(port, ModelPort, WRITE), self.find(handle, ModelInterrupt, WAIT)
+        options = zx.ZX_WAIT_ASYNC_EDGE if edge else zx.ZX_WAIT_ASYNC_ONCE
+        status = zx.zx_object_wait_async(handle, port, key, signals, options)
+        assert status is (OK if queue and interrupt else ACCESS_DENIED)
+        if queue and interrupt:
+            interrupt.wait_async(ModelWait(queue, handle, key, signals, edge))
+
+    @rule(handle=interrupts, port=ports, key=KEYS)
+    def cancel(self, handle: int, port: int, key: int) -> None:
+        queue, interrupt = self.find(port, ModelPort, WRITE), self.find(handle, ModelInterrupt, WAIT)
+        expected = interrupt.cancel(queue, handle, key) if queue and interrupt else ACCESS_DENIED
+        assert zx.zx_port_cancel(port, handle, key) is expected
+
     # Ports
 
     @rule(target=ports, takes_interrupts=st.booleans())
@@ -354,7 +448,7 @@ class HandlesInterruptsAndPorts(RuleBasedStateMachine):
         port = self.find(handle, ModelPort, WRITE)
         assert zx.zx_port_queue(handle, PortPacket(key=key)) is (OK if port else ACCESS_DENIED)
         if port:
-            port.keys.append(key)
+            port.packets.append(ModelPacket((zx.ZX_PKT_TYPE_USER, key, 0)))
 
     @rule(handle=ports)
     def take_packet(self, handle: int) -> None:
@@ -367,7 +461,7 @@ class HandlesInterruptsAndPorts(RuleBasedStateMachine):
             if isinstance(found.object, ModelPort):
                 poll = select.poll()
                 poll.register(kvmbind.Port.borrow(handle), select.POLLIN)
-                assert bool(poll.poll(0)) == bool(found.object.interrupts or found.object.keys)
+                assert bool(poll.poll(0)) == bool(found.object.interrupts or found.object.packets)
 
     def teardown(self) -> None:
         assert zx.zx_handle_close_many(list(self.open)) is OK

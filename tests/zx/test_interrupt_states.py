@@ -86,6 +86,7 @@ STATES = {
     "IDLE": [],
     "TRIGGERED": ["trigger 10"],
     "NEEDACK": ["trigger 10", "wait"],
+    "NEEDACK+": ["trigger 10", "wait", "trigger 20"],
     "DESTROYED": ["destroy"],
     "bound IDLE": ["bind"],
     "bound QUEUED": ["bind", "trigger 10"],
@@ -102,6 +103,7 @@ CELLS: list[Cell] = [
     ("IDLE", "trigger 30", OK, {"wait": 30, "wait again": TIMED_OUT}),
     ("TRIGGERED", "trigger 30", OK, {"wait": 10, "wait again": TIMED_OUT}),
     ("NEEDACK", "trigger 30", OK, {"wait": 30, "wait again": TIMED_OUT}),
+    ("NEEDACK+", "trigger 30", OK, {"wait": 20, "wait again": TIMED_OUT}),
     ("DESTROYED", "trigger 30", CANCELED, {"wait": CANCELED}),
     # Triggers, bound: one packet; those before the ack are one more, with the first one's timestamp.
     ("bound IDLE", "trigger 30", OK, {"packets": [30], "ack": OK, "packets again": []}),
@@ -115,6 +117,7 @@ CELLS: list[Cell] = [
     ("IDLE", "wait", TIMED_OUT, {"trigger 30": OK, "wait": 30}),
     ("TRIGGERED", "wait", 10, {"wait": TIMED_OUT}),
     ("NEEDACK", "wait", TIMED_OUT, {"trigger 30": OK, "wait": 30}),
+    ("NEEDACK+", "wait", 20, {"trigger 30": OK, "wait": 30, "wait again": TIMED_OUT}),
     ("DESTROYED", "wait", CANCELED, {}),
     ("bound IDLE", "wait", BAD_STATE, {"trigger 30": OK, "packets": [30]}),
     ("bound QUEUED", "wait", BAD_STATE, {"packets": [10]}),
@@ -124,6 +127,7 @@ CELLS: list[Cell] = [
     ("IDLE", "ack", BAD_STATE, {"wait": TIMED_OUT}),
     ("TRIGGERED", "ack", BAD_STATE, {"wait": 10}),
     ("NEEDACK", "ack", BAD_STATE, {"wait": TIMED_OUT}),
+    ("NEEDACK+", "ack", BAD_STATE, {"wait": 20}),
     ("DESTROYED", "ack", BAD_STATE, {"wait": CANCELED}),
     ("bound IDLE", "ack", OK, {"packets": [], "trigger 30": OK, "packets again": [30]}),
     ("bound QUEUED", "ack", OK, {"packets": [10], "trigger 30": OK, "packets again": [30]}),
@@ -137,6 +141,8 @@ CELLS: list[Cell] = [
     ("IDLE", "bind", OK, {"packets": [], "trigger 30": OK, "packets again": [30]}),
     ("TRIGGERED", "bind", OK, {"packets": [10], "trigger 30": OK, "ack": OK, "packets again": [30]}),
     ("NEEDACK", "bind", OK, {"trigger 30": OK, "packets": [], "ack": OK, "packets again": [30]}),
+    ("NEEDACK+", "bind", OK, {"packets": [], "trigger 30": OK, "ack": OK, "packets again": [20], "ack again": OK}),
+    ("NEEDACK+", "bind", OK, {"unbind": OK, "wait": 20, "wait again": TIMED_OUT}),
     ("DESTROYED", "bind", CANCELED, {"wait": CANCELED}),
     *[
         (state, bind, ALREADY_BOUND, {"packets": packets})
@@ -153,9 +159,10 @@ CELLS: list[Cell] = [
     ("bound QUEUED", "unbind", OK, {"packets": [], "wait": TIMED_OUT, "trigger 30": OK, "wait again": 30}),
     ("bound QUEUED", "unbind", OK, {"bind": OK, "trigger 30": OK, "packets": [], "ack": OK, "packets again": [30]}),
     ("bound READ", "unbind", OK, {"bind": OK, "trigger 30": OK, "packets": [], "ack": OK, "packets again": [30]}),
-    ("bound READ+", "unbind", OK, {"wait": TIMED_OUT, "trigger 30": OK, "wait again": 20}),
+    ("bound READ+", "unbind", OK, {"wait": 20, "wait again": TIMED_OUT, "trigger 30": OK, "bind": OK, "packets": [30]}),
+    ("bound READ+", "unbind", OK, {"trigger 30": OK, "wait": 20, "wait again": TIMED_OUT}),
     ("bound READ+", "unbind", OK, {"bind": OK, "packets": [], "ack": OK, "packets again": [20]}),
-    ("bound QUEUED+", "unbind", OK, {"packets": [], "wait": TIMED_OUT}),
+    ("bound QUEUED+", "unbind", OK, {"packets": [], "wait": 20, "wait again": TIMED_OUT}),
     ("bound ACKED", "unbind", OK, {"packets": [], "bind": OK, "trigger 30": OK, "packets again": [30]}),
     ("bound DESTROYED", "unbind", CANCELED, {"ack": CANCELED}),
     *[
@@ -165,7 +172,7 @@ CELLS: list[Cell] = [
     # Destroying: NOT_FOUND when the packet was read and not acknowledged; destroyed it is.
     *[
         (state, "destroy", OK, {"trigger 30": CANCELED, "wait": CANCELED, "bind": CANCELED, "destroy": OK})
-        for state in ("IDLE", "TRIGGERED", "NEEDACK", "DESTROYED")
+        for state in ("IDLE", "TRIGGERED", "NEEDACK", "NEEDACK+", "DESTROYED")
     ],
     *[
         (state, "destroy", status, {"packets": [], "trigger 30": CANCELED, "ack": CANCELED, "wait": BAD_STATE,
