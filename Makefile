@@ -1,7 +1,7 @@
 # make demo          a real-mode guest counts interrupts that zx_interrupt_bind_vcpu delivers
 # make test          the test suite; KVM=require|auto|off (require where /dev/kvm exists), PYTEST_ARGS=...
 # make check         ruff, mypy --strict, and the C with its warnings as errors
-# make guests        assembles the guests, and checks that the committed bytes are those of their source
+# make guests        assembles the guests, draws the fonts, and checks that the committed bytes are those of their source
 # make bench         ratios to raw C, measured in one run
 # make test-kvm-amd  the tests that need KVM, on a second, faithful KVM: kvm_amd on an emulated SVM
 # make wheel         the wheel and the source distribution, in dist/, tried in new environments outside the tree
@@ -57,6 +57,7 @@ check-c: preflight
 
 guests: preflight
 	$(PYTHON) native/guests/build.py --check
+	$(PYTHON) native/font/build.py --check
 
 bench: $(RUNTIME)
 	$(RUN) -m kvmbind bench ratios

@@ -1,0 +1,1 @@
+"""Run real-mode images as on a PC."""
