@@ -1,0 +1,115 @@
+"""From the machine's memory to a frame: what the screen shows now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvmbind.machine.screen.frames import Cursor, Frame, Picture, TextFrame
+from kvmbind.machine.screen.modes import MODES, TEXT, Mode
+from kvmbind.machine.screen.raster import Memory, PackedRaster, PlanarRaster, Raster, UnchainedRaster, pixels
+
+if TYPE_CHECKING:
+    from kvmbind.machine.screen.colours import Colours
+    from kvmbind.machine.screen.planes import Planes
+
+# of the BIOS data area
+MODE = 0x449
+COLUMNS = 0x44A
+PAGE_START = 0x44E
+CURSOR_POSITIONS = 0x450
+CURSOR_SHAPE = 0x460
+PAGE = 0x462
+LAST_ROW = 0x484
+GLYPH_HEIGHT = 0x485
+END = 0x487
+
+MOST_COLUMNS = 132
+MOST_ROWS = 60
+CURSOR_HIDDEN = 0x20
+
+
+class BiosData:
+    """The video part of the BIOS data area, as it was when this was made. Guests write anything there."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, memory: Memory) -> None:
+        """Reads it."""
+        self._data = memory.read(MODE, END - MODE)
+
+    def byte(self, addr: int) -> int:
+        """Returns the byte at a guest-physical address."""
+        return self._data[addr - MODE]
+
+    def word(self, addr: int) -> int:
+        """Returns the word at a guest-physical address."""
+        return self.byte(addr) | self.byte(addr + 1) << 8
+
+    @property
+    def mode(self) -> Mode:
+        """The video mode; 03h if the number is none of a VGA's."""
+        return MODES.get(self.byte(MODE) & 0x7F, TEXT)
+
+
+def capture(memory: Memory, colours: Colours, planes: Planes, *, start: int | None = None, lines: int = 0) -> Frame:
+    """Returns what the screen shows.
+
+    Args:
+        memory: The guest's; video memory is read at A0000h, B0000h or B8000h, except in planar modes.
+        colours: The colour registers.
+        planes: The planes of the modes 0Dh-10h and 12h, and of mode 13h once a program has unchained them.
+        start: The CRTC's start address, in its own units; None takes the page that the BIOS data area names.
+        lines: Rows of pixels of an unchained mode 13h, if the CRTC has been given others than 200.
+    """
+    bios = BiosData(memory)
+    mode = bios.mode
+    offset = bios.word(PAGE_START) if start is None else start * mode.start_unit
+    if mode.layout == "text":
+        return _text(memory, bios, colours, offset)
+    unchained = mode.number == 0x13 and not planes.chained
+    raster: Raster
+    if unchained:
+        raster = UnchainedRaster(planes, offset // mode.start_unit, lines or mode.height)
+    else:
+        raster = raster_of(mode, memory, planes, offset)
+    return Picture(raster.mode.width, raster.mode.height, pixels(raster), colours.palette(mode.bits))
+
+
+def raster_of(mode: Mode, memory: Memory, planes: Planes, start: int = 0) -> Raster:
+    """Returns the pixels of a graphics mode from byte `start` of its memory: what a BIOS draws on."""
+    if mode.layout == "planar":
+        return PlanarRaster(mode, planes, start)
+    return PackedRaster(mode, memory, start)
+
+
+def _text(memory: Memory, bios: BiosData, colours: Colours, offset: int) -> TextFrame:
+    mode = bios.mode
+    columns, rows = bios.word(COLUMNS), bios.byte(LAST_ROW) + 1
+    if not 0 < columns <= MOST_COLUMNS:
+        columns = mode.columns
+    if not 1 < rows <= MOST_ROWS:
+        rows = mode.rows
+    length = 2 * columns * rows
+    at = offset % mode.size
+    cells = memory.read(mode.base + at, min(length, mode.size - at))
+    cells += memory.read(mode.base, length - len(cells))
+    height = bios.word(GLYPH_HEIGHT)
+    return TextFrame(
+        columns,
+        rows,
+        cells,
+        colours.palette(mode.bits),
+        height if 0 < height <= 32 else mode.glyph_height,
+        _cursor(bios, columns, rows),
+        colours.blinks,
+        underlines=mode.number == 0x07,
+    )
+
+
+def _cursor(bios: BiosData, columns: int, rows: int) -> Cursor | None:
+    position = CURSOR_POSITIONS + 2 * (bios.byte(PAGE) & 7)
+    column, row = bios.byte(position), bios.byte(position + 1)
+    last, first = bios.byte(CURSOR_SHAPE), bios.byte(CURSOR_SHAPE + 1)
+    if first & CURSOR_HIDDEN or first & 0x1F > last & 0x1F or column >= columns or row >= rows:
+        return None
+    return Cursor(column, row, first & 0x1F, last & 0x1F)

@@ -1,0 +1,242 @@
+"""The pixels of the graphics modes, read and written as a BIOS and a screen do: by rows of colour numbers."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Protocol
+
+from kvmbind.machine.screen.modes import MODES, Mode
+from kvmbind.machine.screen.planes import PLANE_SIZE, Planes
+
+BANK = 0x2000
+XOR = 0x80  # bit 7 of INT 10h's colour: combine with what is there
+MODE_X_STRIDE = 80
+
+
+class Memory(Protocol):
+    """Guest-physical memory, as `Guest` has it."""
+
+    def read(self, addr: int, length: int, /) -> bytes:
+        """Returns `length` bytes from `addr`."""
+
+    def write(self, data: bytes, addr: int, /) -> object:
+        """Writes `data` at `addr`."""
+
+
+class Raster(Protocol):
+    """The pixels of one mode, at its first page or from another start.
+
+    Rows and columns that the mode does not have are the caller's error. Colours are as many bits as the mode has;
+    higher ones are ignored.
+    """
+
+    mode: Mode
+
+    def row(self, y: int, x: int, width: int) -> bytes:
+        """Returns the colours of `width` pixels of row `y` from column `x`, one byte each."""
+
+    def set_row(self, y: int, x: int, colours: bytes) -> None:
+        """Writes the colours of as many pixels of row `y` from column `x`."""
+
+
+def pixel(raster: Raster, x: int, y: int) -> int:
+    """Returns the colour of one pixel, as INT 10h/0Dh; 0 outside of the screen."""
+    mode = raster.mode
+    return raster.row(y, x, 1)[0] if 0 <= x < mode.width and 0 <= y < mode.height else 0
+
+
+def set_pixel(raster: Raster, x: int, y: int, colour: int) -> None:
+    """Writes one pixel, as INT 10h/0Ch: with bit 7 of the colour by XOR, but for mode 13h; outside it does nothing."""
+    mode = raster.mode
+    if 0 <= x < mode.width and 0 <= y < mode.height:
+        if colour & XOR and mode.bits < 8:
+            colour ^= raster.row(y, x, 1)[0]
+        raster.set_row(y, x, bytes((colour & (1 << mode.bits) - 1,)))
+
+
+def draw_glyph(raster: Raster, column: int, row: int, glyph: bytes, colour: int, background: int = 0) -> None:
+    """Draws a character cell, as INT 10h/09h and 0Eh do in graphics modes.
+
+    Args:
+        raster: Where.
+        column: Of the cell, in cells of 8 pixels.
+        row: Of the cell, in cells of as many rows as the glyph has.
+        glyph: One byte for each row; bit 7 is the leftmost pixel.
+        colour: Of the ink. With bit 7 the ink is combined by XOR and the rest stays, but for mode 13h.
+        background: Of the rest.
+    """
+    mode = raster.mode
+    mask = (1 << mode.bits) - 1
+    x, y = 8 * column, row * len(glyph)
+    combined = colour & XOR and mode.bits < 8
+    inks = bytes((0 if combined else background & mask, colour & mask))
+    for line in range(max(0, min(len(glyph), mode.height - y))):
+        pixels = unpack(glyph[line : line + 1], 1).translate(inks.ljust(256, b"\0"))
+        if combined:
+            there = raster.row(y + line, x, 8)
+            pixels = bytes(new ^ old for new, old in zip(pixels, there, strict=True))
+        raster.set_row(y + line, x, pixels)
+
+
+def fill(raster: Raster, x: int, y: int, width: int, height: int, colour: int) -> None:
+    """Fills a rectangle of pixels that lies within the screen."""
+    pixels = bytes((colour & (1 << raster.mode.bits) - 1,)) * width
+    for line in range(y, y + height):
+        raster.set_row(line, x, pixels)
+
+
+def scroll(raster: Raster, x: int, y: int, width: int, height: int, lines: int, colour: int) -> None:
+    """Moves a rectangle's rows up by `lines` pixels (down if negative), and fills what becomes free with `colour`."""
+    if abs(lines) >= height or not lines:
+        fill(raster, x, y, width, height, colour)
+        return
+    kept = height - abs(lines)
+    for step in range(kept):
+        target = y + step if lines > 0 else y + height - 1 - step
+        raster.set_row(target, x, raster.row(target + lines, x, width))
+    fill(raster, x, y + kept if lines > 0 else y, width, abs(lines), colour)
+
+
+def pixels(raster: Raster) -> bytes:
+    """Returns all pixels, row by row, one byte each."""
+    mode = raster.mode
+    return b"".join([raster.row(y, 0, mode.width) for y in range(mode.height)])
+
+
+class PackedRaster:
+    """A mode whose pixels lie in memory as bytes (13h) or as fields of bytes, leftmost highest (04h-06h, 11h)."""
+
+    __slots__ = ("_memory", "_start", "mode")
+
+    def __init__(self, mode: Mode, memory: Memory, start: int = 0) -> None:
+        """Looks at the pixels from `start` bytes after the mode's base; they wrap at its end."""
+        self.mode = mode
+        self._memory = memory
+        self._start = start
+
+    def row(self, y: int, x: int, width: int) -> bytes:
+        """See `Raster`."""
+        per_byte = 8 // self.mode.bits
+        first, last = x // per_byte, (x + width - 1) // per_byte
+        fields = self._read(self._offset(y) + first, last - first + 1)
+        left = x - first * per_byte
+        return fields if per_byte == 1 else unpack(fields, self.mode.bits)[left : left + width]
+
+    def set_row(self, y: int, x: int, colours: bytes) -> None:
+        """See `Raster`."""
+        per_byte = 8 // self.mode.bits
+        if per_byte > 1:
+            colours = _pack(_merged(self, y, x, colours, per_byte), self.mode.bits)
+        self._write(self._offset(y) + x // per_byte, colours)
+
+    def _offset(self, y: int) -> int:
+        line, bank = divmod(y, self.mode.banks)
+        return bank * BANK + line * self.mode.stride
+
+    def _extent(self, offset: int) -> tuple[int, int]:
+        """Where a run of bytes that starts there is in memory, and how many bytes are left until it wraps."""
+        if self.mode.banks == 1:
+            at, end = (self._start + offset) % self.mode.size, self.mode.size
+        else:
+            at = offset // BANK * BANK + (self._start + offset) % BANK
+            end = (at // BANK + 1) * BANK
+        return self.mode.base + at, end - at
+
+    def _read(self, offset: int, length: int) -> bytes:
+        addr, room = self._extent(offset)
+        data = self._memory.read(addr, min(length, room))
+        return data if length <= room else data + self._read(offset + room, length - room)
+
+    def _write(self, offset: int, data: bytes) -> None:
+        addr, room = self._extent(offset)
+        self._memory.write(data[:room], addr)
+        if len(data) > room:
+            self._write(offset + room, data[room:])
+
+
+class PlanarRaster:
+    """A mode with one bit of each pixel in each plane (0Dh-10h, 12h)."""
+
+    __slots__ = ("_memory", "_start", "mode")
+
+    def __init__(self, mode: Mode, planes: Planes, start: int = 0) -> None:
+        """Looks at the pixels from byte `start` of the planes."""
+        self.mode = mode
+        self._memory = planes.memory
+        self._start = start
+
+    def row(self, y: int, x: int, width: int) -> bytes:
+        """See `Raster`."""
+        first, last = x // 8, (x + width - 1) // 8
+        colours = 0
+        length = last - first + 1
+        for plane in range(4):
+            ones = unpack(self._run(y, first, length, plane), 1)
+            colours |= int.from_bytes(ones, "little") << plane
+        return colours.to_bytes(8 * length, "little")[x - 8 * first :][:width]
+
+    def set_row(self, y: int, x: int, colours: bytes) -> None:
+        """See `Raster`."""
+        colours = _merged(self, y, x, colours, 8)
+        at = self._start + y * self.mode.stride + x // 8
+        for plane in range(4):
+            for number, byte in enumerate(_pack(colours.translate(_PLANE_BITS[plane]), 1)):
+                self._memory[4 * ((at + number) % PLANE_SIZE) + plane] = byte
+
+    def _run(self, y: int, first: int, length: int, plane: int) -> bytes:
+        start = (self._start + y * self.mode.stride + first) % PLANE_SIZE
+        run = self._memory[4 * start + plane : 4 * (start + length) : 4]
+        return bytes(run + self._memory[plane : 4 * (length - len(run)) : 4])
+
+
+class UnchainedRaster:
+    """Mode 13h with its planes apart ("mode X"): pixel x of a row is byte x / 4 of plane x % 4."""
+
+    __slots__ = ("_memory", "_start", "mode")
+
+    def __init__(self, planes: Planes, start: int = 0, height: int = 200) -> None:
+        """Looks at `height` rows from byte `start` of the planes."""
+        self.mode = MODES[0x13]._replace(height=height)
+        self._memory = planes.memory
+        self._start = start
+
+    def row(self, y: int, x: int, width: int) -> bytes:
+        """See `Raster`."""
+        at = 4 * ((self._start + y * MODE_X_STRIDE) % PLANE_SIZE) + x
+        run = self._memory[at : at + width]
+        return bytes(run + self._memory[: width - len(run)])
+
+    def set_row(self, y: int, x: int, colours: bytes) -> None:
+        """See `Raster`."""
+        at = 4 * ((self._start + y * MODE_X_STRIDE) % PLANE_SIZE) + x
+        for number, colour in enumerate(colours):
+            self._memory[(at + number) % len(self._memory)] = colour
+
+
+def unpack(octets: bytes, bits: int) -> bytes:
+    """Returns a byte for each field of `bits` bits of `octets`, highest first."""
+    return b"".join(map(_fields(bits).__getitem__, octets))
+
+
+def _pack(colours: bytes, bits: int) -> bytes:
+    # as many digits of base 2 or 4: Python converts those at once
+    return int(colours.translate(_DIGITS[bits]), 1 << bits).to_bytes(len(colours) * bits // 8, "big")
+
+
+def _merged(raster: Raster, y: int, x: int, colours: bytes, per_byte: int) -> bytes:
+    """The colours, and before and after them those that are there and share a byte with them."""
+    before, after = x % per_byte, -(x + len(colours)) % per_byte
+    if before or after:
+        around = raster.row(y, x - before, before + len(colours) + after)
+        colours = around[:before] + colours + around[before + len(colours) :]
+    return colours
+
+
+@cache
+def _fields(bits: int) -> tuple[bytes, ...]:
+    mask = (1 << bits) - 1
+    return tuple(bytes(octet >> shift & mask for shift in range(8 - bits, -1, -bits)) for octet in range(256))
+
+
+_DIGITS = {bits: bytes(0x30 | number & (1 << bits) - 1 for number in range(256)) for bits in (1, 2)}
+_PLANE_BITS = tuple(bytes(number >> plane & 1 for number in range(256)) for plane in range(4))
