@@ -63,6 +63,16 @@ if TYPE_CHECKING:
     from kvmbind.abi.structs import VcpuIo as VcpuIo
     from kvmbind.abi.structs import VcpuState as VcpuState
     from kvmbind.kvm.closer import settle as settle
+    from kvmbind.kvm.exits import Exit as Exit
+    from kvmbind.kvm.exits import ExitReason as ExitReason
+    from kvmbind.kvm.registers import Breakpoint as Breakpoint
+    from kvmbind.kvm.registers import DebugRegisters as DebugRegisters
+    from kvmbind.kvm.registers import DescriptorTable as DescriptorTable
+    from kvmbind.kvm.registers import MpState as MpState
+    from kvmbind.kvm.registers import Registers as Registers
+    from kvmbind.kvm.registers import Segment as Segment
+    from kvmbind.kvm.registers import SpecialRegisters as SpecialRegisters
+    from kvmbind.kvm.registers import VcpuEvents as VcpuEvents
     from kvmbind.kvm.stats import VcpuStats as VcpuStats
     from kvmbind.objects.guest import Guest as Guest
     from kvmbind.objects.interrupt import Interrupt as Interrupt
@@ -76,13 +86,23 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Access": "kvmbind.abi.errors",
+    "Breakpoint": "kvmbind.kvm.registers",
+    "DebugRegisters": "kvmbind.kvm.registers",
+    "DescriptorTable": "kvmbind.kvm.registers",
+    "Exit": "kvmbind.kvm.exits",
+    "ExitReason": "kvmbind.kvm.exits",
     "Guest": "kvmbind.objects.guest",
     "Interrupt": "kvmbind.objects.interrupt",
+    "MpState": "kvmbind.kvm.registers",
     "Port": "kvmbind.objects.port",
     "PortPacket": "kvmbind.abi.structs",
+    "Registers": "kvmbind.kvm.registers",
     "Resource": "kvmbind.objects.resource",
+    "Segment": "kvmbind.kvm.registers",
+    "SpecialRegisters": "kvmbind.kvm.registers",
     "Status": "kvmbind.abi.status",
     "Vcpu": "kvmbind.objects.vcpu",
+    "VcpuEvents": "kvmbind.kvm.registers",
     "VcpuIo": "kvmbind.abi.structs",
     "VcpuState": "kvmbind.abi.structs",
     "VcpuStats": "kvmbind.kvm.stats",

@@ -1,74 +1,79 @@
-/* A vCPU's registers, read and written only when no instruction is half done. */
+/* What the owner reads and writes of its vCPU between exits: when no instruction is half done. */
 #include "shim.h"
 
 #include <string.h>
 
-static void pack(const struct kvm_regs *regs, uint64_t registers[18])
+/* Finishes the instruction whose exit was answered. While an answer or elements are to come there is nothing to finish:
+ * the state is that before the instruction. The KVM_RUN that finishes it leaves the registers in the run page, which
+ * saves the calls that would read them. */
+static int settle(struct kb_vcpu *vcpu)
 {
-    const uint64_t ordered[18] = {
-        regs->rax, regs->rcx, regs->rdx, regs->rbx, regs->rsp, regs->rbp, regs->rsi, regs->rdi, regs->r8,
-        regs->r9, regs->r10, regs->r11, regs->r12, regs->r13, regs->r14, regs->r15, regs->rflags, regs->rip,
-    };
-    memcpy(registers, ordered, sizeof ordered);
-}
-
-static int get_registers(struct kb_vcpu *vcpu, uint64_t registers[18])
-{
-    struct kvm_regs regs;
-    struct kvm_run *run = vcpu->run;
-    bool completes = vcpu->access.completion_due && vcpu->access.next == vcpu->access.count && !vcpu->access.answer_due;
-    int result;
-    if (completes && vcpu->vm->sync_regs) {
-        run->kvm_valid_regs = KVM_SYNC_X86_REGS; /* the KVM_RUN that completes hands them over */
-        result = kb_vcpu_complete(vcpu);
-        run->kvm_valid_regs = 0;
-        regs = run->s.regs.regs;
-    } else {
-        if (completes && (result = kb_vcpu_complete(vcpu)) < 0)
-            return result;
-        result = kb_ioctl(vcpu->fd, KVM_GET_REGS, &regs);
-    }
-    if (result >= 0)
-        pack(&regs, registers);
-    return result < 0 ? result : 0;
-}
-
-static int set_registers(struct kb_vcpu *vcpu, const uint64_t registers[17])
-{
-    struct kvm_regs regs;
+    bool sync = vcpu->vm->sync_regs && vcpu->access.completion_due;
+    if (sync)
+        vcpu->run->kvm_valid_regs = KB_SYNCED;
     int result = kb_vcpu_complete(vcpu);
-    if (result == 0 && vcpu->access.next < vcpu->access.count)
-        result = -EBUSY;
-    if (result == 0)
-        result = kb_ioctl(vcpu->fd, KVM_GET_REGS, &regs);
+    vcpu->run->kvm_valid_regs = 0;
+    if (sync && result == 0)
+        vcpu->synced = true;
+    return result == -EBUSY ? 0 : result;
+}
+
+/* What the run page has of it, or NULL. */
+static const void *synced_state(const struct kb_vcpu *vcpu, unsigned long request)
+{
+    if (vcpu->synced && request == KVM_GET_REGS)
+        return &vcpu->run->s.regs.regs;
+    if (vcpu->synced && request == KVM_GET_SREGS)
+        return &vcpu->run->s.regs.sregs;
+    return NULL;
+}
+
+static int get_state(struct kb_vcpu *vcpu, unsigned long request, void *state)
+{
+    int result = settle(vcpu);
     if (result < 0)
         return result;
-    const uint64_t *r = registers;
-    regs = (struct kvm_regs){
-        .rax = r[0], .rcx = r[1], .rdx = r[2], .rbx = r[3], .rsp = r[4], .rbp = r[5], .rsi = r[6], .rdi = r[7],
-        .r8 = r[8], .r9 = r[9], .r10 = r[10], .r11 = r[11], .r12 = r[12], .r13 = r[13], .r14 = r[14], .r15 = r[15],
-        .rflags = r[16], .rip = regs.rip,
-    };
-    return kb_ioctl(vcpu->fd, KVM_SET_REGS, &regs);
+    const void *synced = synced_state(vcpu, request);
+    if (synced != NULL) {
+        memcpy(state, synced, _IOC_SIZE(request));
+        return 0;
+    }
+    vcpu->synced = false; /* a call that reads may change something: KVM_GET_MP_STATE takes a pending INIT */
+    return kb_ioctl(vcpu->fd, request, state);
 }
 
-/* While a read waits for its answer these are the registers before the instruction. */
-int kb_vcpu_get_registers(struct kb_vcpu *vcpu, uint64_t registers[18])
+static int set_state(struct kb_vcpu *vcpu, unsigned long request, void *state)
+{
+    int result = kb_vcpu_complete(vcpu);
+    if (result < 0)
+        return result;
+    if (vcpu->access.next < vcpu->access.count)
+        return -EBUSY;
+    vcpu->synced = false;
+    result = kb_ioctl(vcpu->fd, request, state);
+    if (result >= 0 && (request == KVM_SET_REGS || request == KVM_SET_SREGS))
+        kb_vcpu_revive(vcpu);
+    return result;
+}
+
+/* The KVM_GET_ call `request` of the vCPU's fd. */
+int kb_vcpu_get_state(struct kb_vcpu *vcpu, unsigned long request, void *state)
 {
     int result = kb_vcpu_begin(vcpu, 0);
     if (result == 0) {
-        result = get_registers(vcpu, registers);
+        result = get_state(vcpu, request, state);
         kb_vcpu_end(vcpu);
     }
     return result;
 }
 
-/* RIP stays. -EBUSY while an access has elements or an answer to come: it would be lost. */
-int kb_vcpu_set_registers(struct kb_vcpu *vcpu, const uint64_t registers[17])
+/* The KVM_SET_ call `request` of the vCPU's fd. -EBUSY while an access has elements or an answer to come: what is written
+ * would be lost. */
+int kb_vcpu_set_state(struct kb_vcpu *vcpu, unsigned long request, void *state)
 {
     int result = kb_vcpu_begin(vcpu, 0);
     if (result == 0) {
-        result = set_registers(vcpu, registers);
+        result = set_state(vcpu, request, state);
         kb_vcpu_end(vcpu);
     }
     return result;

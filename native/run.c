@@ -121,15 +121,16 @@ static int take_element(struct kb_vcpu *vcpu, struct kb_exit *exit, struct kb_be
 
 static void report_other(struct kb_vcpu *vcpu, struct kb_exit *exit)
 {
-    const struct kvm_run *run = vcpu->run;
-    vcpu->failed = false;
-    exit->reason = run->exit_reason;
-    if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
-        exit->suberror = run->internal.suberror;
-    else if (run->exit_reason == KVM_EXIT_FAIL_ENTRY)
-        exit->suberror = (uint32_t)run->fail_entry.hardware_entry_failure_reason;
-    else if (run->exit_reason == KVM_EXIT_MEMORY_FAULT)
-        memcpy(&exit->addr, (const uint8_t *)&run->hw + 16, sizeof exit->addr); /* flags, pad, gpa, size */
+    exit->reason = vcpu->run->exit_reason;
+    memcpy(exit->facts, &vcpu->run->hw, sizeof exit->facts);
+    vcpu->failed = exit->reason == KVM_EXIT_SHUTDOWN;
+}
+
+/* After a shutdown SVM has reset the vCPU and VMX has not. Here it stays shut down until its registers are written. */
+void kb_vcpu_revive(struct kb_vcpu *vcpu)
+{
+    if (vcpu->run->exit_reason == KVM_EXIT_SHUTDOWN)
+        vcpu->failed = false;
 }
 
 static void answer_element(struct kb_access *access, unsigned size, uint32_t data, uint8_t rest)
@@ -146,6 +147,7 @@ static int run_once(struct kb_vcpu *vcpu)
 {
     int result = ioctl(vcpu->fd, KVM_RUN, 0) < 0 ? -errno : 0;
     vcpu->access.completion_due = false;
+    vcpu->synced = false;
     if (result == -EINTR) {
         __atomic_store_n(&vcpu->interrupted, vcpu->interrupted + 1, __ATOMIC_RELAXED);
     } else if (result != -EAGAIN) {
@@ -181,7 +183,8 @@ static int run_guest(struct kb_vcpu *vcpu, struct kb_thread *thread, struct kb_e
     kb_gate_leave(vcpu);
     switch (result) {
     case -EFAULT:
-        report_other(vcpu, exit);
+        if (vcpu->run->exit_reason == KVM_EXIT_MEMORY_FAULT) /* since Linux 6.8; before, the page has an older exit */
+            report_other(vcpu, exit);
         return result;
     case -EAGAIN: /* a vCPU that waited for SIPI has got it */
         return 0;
@@ -305,6 +308,7 @@ static int answer(struct kb_vcpu *vcpu, unsigned size, uint32_t data)
         result = kb_ioctl(vcpu->fd, KVM_GET_REGS, &regs);
     if (result < 0)
         return result;
+    vcpu->synced = false;
     memcpy(&regs.rax, &data, size);
     return kb_ioctl(vcpu->fd, KVM_SET_REGS, &regs);
 }

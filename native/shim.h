@@ -47,7 +47,7 @@ struct kb_ranges {
 struct kb_vm {
     int fd;
     bool open;
-    bool sync_regs;            /* KVM_RUN can hand the registers over in the run page */
+    bool sync_regs;            /* KVM_RUN can leave the registers in the run page */
     bool local_apics;          /* in the kernel */
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -107,10 +107,14 @@ struct kb_vcpu {
     pid_t tid;                 /* of the thread inside kb_vcpu_enter, else 0 */
     atomic_bool kicked;
     atomic_bool gate_passed;   /* may be in KVM_RUN */
-    bool failed;               /* an exit that is no access was met while completing: it waits to be reported */
+    bool failed;               /* the run page has an exit that is no access: it waits to be reported */
+    bool synced;               /* the run page has the registers as they are now */
     struct kb_access access;
     struct kb_vcpu *next;
 };
+
+/* struct kvm_run's internal, the longest that is reported. */
+enum { KB_EXIT_FACTS = 136 };
 
 /* What kb_vcpu_enter reports: one element of an access, or another exit (size 0). An access that is trapped comes as a
  * packet as well, in the layout that its reader wants it in: zx_port_packet_t of GUEST_IO and GUEST_MEM (arm64's). */
@@ -118,11 +122,11 @@ struct kb_exit {
     uint64_t addr;
     uint64_t key;              /* of the range that the address is in */
     uint32_t reason;           /* KVM_EXIT_* */
-    uint32_t suberror;         /* KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_FAIL_ENTRY */
     uint32_t data;             /* of a write */
     uint8_t size;              /* bytes, 1 to 4 */
     uint8_t is_write, is_memory;
     uint8_t packet[48];
+    uint8_t facts[KB_EXIT_FACTS]; /* of another exit: the beginning of the run page's union */
 };
 
 /* The fast path of an interrupt that is bound to vCPUs: which eventfds a trigger writes. */
@@ -229,9 +233,10 @@ int kb_vcpu_start_long(struct kb_vcpu *vcpu, uint64_t entry);
 void kb_vcpu_close(struct kb_vcpu *vcpu);
 void kb_vcpu_after_fork(struct kb_vcpu *vcpu);
 
-/* registers.c: in the order of x86's register numbers (rax rcx rdx rbx rsp rbp rsi rdi r8..r15), then rflags, rip */
-int kb_vcpu_get_registers(struct kb_vcpu *vcpu, uint64_t registers[18]);
-int kb_vcpu_set_registers(struct kb_vcpu *vcpu, const uint64_t registers[17]);
+/* registers.c */
+enum { KB_SYNCED = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS };
+int kb_vcpu_get_state(struct kb_vcpu *vcpu, unsigned long request, void *state);
+int kb_vcpu_set_state(struct kb_vcpu *vcpu, unsigned long request, void *state);
 int kb_vcpu_code_position(struct kb_vcpu *vcpu, uint16_t *cs, uint64_t *cs_base, uint64_t *ip);
 
 int kb_vcpu_begin(struct kb_vcpu *vcpu, pid_t tid);
@@ -242,6 +247,7 @@ enum { KB_STOPPED, KB_PACKET }; /* what kb_vcpu_enter returns */
 int kb_vcpu_enter(struct kb_vcpu *vcpu, struct kb_exit *exit, int64_t deadline_ns);
 int kb_vcpu_answer(struct kb_vcpu *vcpu, unsigned size, uint32_t data);
 int kb_vcpu_complete(struct kb_vcpu *vcpu);
+void kb_vcpu_revive(struct kb_vcpu *vcpu);
 int kb_vcpu_kick(struct kb_vcpu *vcpu);
 int kb_vcpu_is_kicked(struct kb_vcpu *vcpu);
 

@@ -67,7 +67,7 @@ int kb_vm_open(struct kb_vm *vm, int system_fd, int irqchip, int pit)
     vm->fd = fd;
     vm->open = true;
     vm->local_apics = irqchip != KB_IRQCHIP_NONE;
-    vm->sync_regs = sync > 0 && sync & KVM_SYNC_X86_REGS;
+    vm->sync_regs = sync > 0 && (sync & KB_SYNCED) == KB_SYNCED;
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->changed, NULL);
     return 0;

@@ -15,6 +15,8 @@ from kvmbind.abi.status import Status
 if TYPE_CHECKING:
     from typing import Literal
 
+    from kvmbind.kvm.exits import Exit
+
 
 class Access(NamedTuple):
     """An access by the guest that nobody answers.
@@ -46,6 +48,7 @@ class ZxError(Exception):
         hint: why, and what to do about it, or "".
         access: the guest's access that is the reason, or None.
         observed: the signals that a wait for signals has seen before it failed.
+        exit: the exit from KVM_RUN that is the reason, or None.
 
     The facts stay attributes, the sentence is built by `str()`. An OSError that was the reason is
     `__cause__`. A subclass that is itself an OSError has no `errno`, `strerror` or `filename` of its own:
@@ -54,13 +57,22 @@ class ZxError(Exception):
 
     status: Status = Status.INTERNAL
 
-    def __init__(self, call: str = "", hint: str = "", *, access: Access | None = None, observed: int = 0) -> None:
+    def __init__(
+        self,
+        call: str = "",
+        hint: str = "",
+        *,
+        access: Access | None = None,
+        observed: int = 0,
+        exit: Exit | None = None,
+    ) -> None:
         # Not super(): OSError would take the two for errno and strerror.
         Exception.__init__(self, call, hint)
         self.call = call
         self.hint = hint
         self.access = access
         self.observed = observed
+        self.exit = exit
 
     def __str__(self) -> str:
         """Says it in one line: "zx_port_wait: TIMED_OUT (-21): nothing came"."""
@@ -372,7 +384,9 @@ STATUS_OF_ERRNO = {
 }
 
 
-def error_for(status: int, call: str = "", hint: str = "", *, access: Access | None = None) -> ZxError:
+def error_for(
+    status: int, call: str = "", hint: str = "", *, access: Access | None = None, exit: Exit | None = None
+) -> ZxError:
     """Returns the exception for a status, an instance of its subclass of `ZxError`.
 
     Raises:
@@ -381,7 +395,7 @@ def error_for(status: int, call: str = "", hint: str = "", *, access: Access | N
     status = Status(status)
     if status is Status.OK:
         raise ValueError("OK is no error")
-    return _CLASS_OF_STATUS[status](call, hint, access=access)
+    return _CLASS_OF_STATUS[status](call, hint, access=access, exit=exit)
 
 
 def from_os_error(call: str, os_error: OSError, hint: str = "") -> ZxError:
@@ -391,7 +405,8 @@ def from_os_error(call: str, os_error: OSError, hint: str = "") -> ZxError:
     `ZxError` that is an OSError, such as `AccessDeniedError`, keeps its status and its facts.
     """
     if isinstance(os_error, ZxError):
-        return error_for(os_error.status, call, hint or os_error.hint, access=os_error.access)
+        hint = hint or os_error.hint
+        return error_for(os_error.status, call, hint, access=os_error.access, exit=os_error.exit)
     if os_error.errno is None:
         return InternalError(call, hint or str(os_error))
     status = STATUS_OF_ERRNO.get(os_error.errno, Status.INTERNAL)

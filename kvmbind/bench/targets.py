@@ -20,7 +20,6 @@ from kvmbind.kvm.calls import check
 from kvmbind.kvm.eventfd import EventFd
 from kvmbind.kvm.memory import Memory
 from kvmbind.kvm.system import System
-from kvmbind.kvm.vcpu import EXIT_REASONS
 from kvmbind.kvm.vcpu import Vcpu as KvmVcpu
 from kvmbind.kvm.vm import Vm
 from kvmbind.zircon import handles
@@ -216,7 +215,7 @@ class InjectorThread:
             self._made.set()
             result = lib.kb_injector_run(self.injector, self.vcpu.exit)
             if result == -errno.EPROTO:
-                reason = EXIT_REASONS.get(self.vcpu.exit.reason, str(self.vcpu.exit.reason))
+                reason = self.vcpu.last_exit
                 raise OSError(errno.EPROTO, f"the guest without an interrupt controller came out with {reason}")
             check(result, "KVM_INTERRUPT")
         except BaseException as error:

@@ -1,31 +1,40 @@
-"""A vCPU fd: entering it, answering it, kicking it, its registers."""
+"""A vCPU fd: entering it, answering it, kicking it, its state."""
 
 from __future__ import annotations
 
 import errno
 import os
+import struct
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvmbind._shim import ffi, lib
-from kvmbind.kvm import descriptors, signals, stats
+from kvmbind.kvm import descriptors, exits, registers, signals, stats
 from kvmbind.kvm.calls import check
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kvmbind import _shim
+    from kvmbind.kvm.exits import Exit
+    from kvmbind.kvm.registers import Breakpoint, DebugRegisters, MpState, Registers, SpecialRegisters, VcpuEvents
     from kvmbind.kvm.stats import VcpuStats
     from kvmbind.kvm.system import System
     from kvmbind.kvm.vm import Vm
 
-#: Places in the list of registers: rax rcx rdx rbx rsp rbp rsi rdi r8 .. r15, then these.
-RFLAGS = 16
-RIP = 17
-EXIT_REASONS = {
-    0: "KVM_EXIT_UNKNOWN", 2: "KVM_EXIT_IO", 4: "KVM_EXIT_DEBUG", 5: "KVM_EXIT_HLT", 6: "KVM_EXIT_MMIO",
-    8: "KVM_EXIT_SHUTDOWN", 9: "KVM_EXIT_FAIL_ENTRY", 10: "KVM_EXIT_INTR", 16: "KVM_EXIT_NMI",
-    17: "KVM_EXIT_INTERNAL_ERROR", 24: "KVM_EXIT_SYSTEM_EVENT", 39: "KVM_EXIT_MEMORY_FAULT",
-}  # fmt: skip
-EXIT_FAIL_ENTRY = 9
+# struct kvm_msrs with one entry: nmsrs, pad, index, reserved, data
+_MSR = struct.Struct("<IIIIQ")
+_MP_STATE = struct.Struct("<I")
+
+# ioctls of <linux/kvm.h>
+_GET_REGS, _SET_REGS = 0x8090AE81, 0x4090AE82
+_GET_SREGS, _SET_SREGS = 0x8138AE83, 0x4138AE84
+_GET_MSRS, _SET_MSRS = 0xC008AE88, 0x4008AE89
+_GET_LAPIC, _SET_LAPIC = 0x8400AE8E, 0x4400AE8F
+_GET_MP_STATE, _SET_MP_STATE = 0x8004AE98, 0x4004AE99
+_SET_GUEST_DEBUG = 0x4048AE9B
+_GET_VCPU_EVENTS, _SET_VCPU_EVENTS = 0x8040AE9F, 0x4040AEA0
+_GET_DEBUGREGS, _SET_DEBUGREGS = 0x8080AEA1, 0x4080AEA2
 
 
 class CodePosition(NamedTuple):
@@ -75,18 +84,95 @@ class Vcpu:
         """Sets 64-bit mode with RIP = entry and CR3 = 0."""
         check(lib.kb_vcpu_start_long(self.struct, entry), "KVM_SET_SREGS")
 
-    def registers(self) -> list[int]:
-        """Returns the 18 registers, after the kernel has finished an instruction that was answered."""
-        registers = ffi.new("uint64_t[]", 18)
-        check(lib.kb_vcpu_get_registers(self.struct, registers), "KVM_GET_REGS")
-        return [registers[i] for i in range(18)]
+    # Reads and writes of its state: the kernel first finishes an instruction that was answered. A read while an access
+    # waits for its answer gives the state before the instruction; a write is EBUSY then, and struct.error for a value
+    # that its field does not hold.
 
-    def set_registers(self, values: list[int]) -> None:
-        """Sets the first 17 registers. EBUSY: an access waits for its answer."""
-        registers = ffi.new("uint64_t[]", 17)
-        for i in range(17):
-            registers[i] = values[i]
-        check(lib.kb_vcpu_set_registers(self.struct, registers), "KVM_SET_REGS")
+    def read_registers(self) -> Registers:
+        """KVM_GET_REGS."""
+        return registers.Registers.unpack(self._get("KVM_GET_REGS", _GET_REGS, registers.REGISTERS_SIZE))
+
+    def write_registers(self, values: Registers) -> None:
+        """KVM_SET_REGS."""
+        self._set("KVM_SET_REGS", _SET_REGS, values.pack())
+
+    def read_special(self) -> SpecialRegisters:
+        """KVM_GET_SREGS."""
+        return registers.SpecialRegisters.unpack(self._get("KVM_GET_SREGS", _GET_SREGS, registers.SPECIAL_SIZE))
+
+    def write_special(self, values: SpecialRegisters) -> None:
+        """KVM_SET_SREGS. EINVAL: no processor has such a state."""
+        self._set("KVM_SET_SREGS", _SET_SREGS, values.pack())
+
+    def read_msr(self, index: int) -> int:
+        """KVM_GET_MSRS. ENXIO: KVM has no such MSR."""
+        call = "KVM_GET_MSRS"
+        data = bytearray(_MSR.pack(1, 0, index, 0, 0))
+        if not check(lib.kb_vcpu_get_state(self.struct, _GET_MSRS, ffi.from_buffer(data)), call):
+            raise OSError(errno.ENXIO, f"{call}: KVM has no MSR {index:#x}")
+        value: int = _MSR.unpack(data)[4]
+        return value
+
+    def write_msr(self, index: int, value: int) -> None:
+        """KVM_SET_MSRS. EINVAL: KVM has no such MSR, or it refuses the value."""
+        call = "KVM_SET_MSRS"
+        if not self._set(call, _SET_MSRS, _MSR.pack(1, 0, index, 0, value)):
+            raise OSError(errno.EINVAL, f"{call}: KVM has no MSR {index:#x}, or it refuses {value:#x}")
+
+    def read_lapic(self) -> bytes:
+        """KVM_GET_LAPIC: 1024 bytes, each register at its xAPIC offset."""
+        return bytes(self._get("KVM_GET_LAPIC", _GET_LAPIC, registers.LAPIC_SIZE))
+
+    def write_lapic(self, page: bytes) -> None:
+        """KVM_SET_LAPIC. EINVAL: its id is not this vCPU's; ValueError: not 1024 bytes."""
+        if len(page) != registers.LAPIC_SIZE:
+            raise ValueError(f"{len(page)} bytes are no page of a local APIC: it has {registers.LAPIC_SIZE}")
+        self._set("KVM_SET_LAPIC", _SET_LAPIC, page)
+
+    def read_mp_state(self) -> MpState:
+        """KVM_GET_MP_STATE."""
+        return registers.MpState(_MP_STATE.unpack(self._get("KVM_GET_MP_STATE", _GET_MP_STATE, _MP_STATE.size))[0])
+
+    def write_mp_state(self, state: MpState) -> None:
+        """KVM_SET_MP_STATE."""
+        self._set("KVM_SET_MP_STATE", _SET_MP_STATE, _MP_STATE.pack(state))
+
+    def read_events(self) -> VcpuEvents:
+        """KVM_GET_VCPU_EVENTS."""
+        return registers.VcpuEvents.unpack(self._get("KVM_GET_VCPU_EVENTS", _GET_VCPU_EVENTS, registers.EVENTS_SIZE))
+
+    def write_events(self, events: VcpuEvents) -> None:
+        """KVM_SET_VCPU_EVENTS."""
+        self._set("KVM_SET_VCPU_EVENTS", _SET_VCPU_EVENTS, events.pack())
+
+    def read_debug_registers(self) -> DebugRegisters:
+        """KVM_GET_DEBUGREGS."""
+        size = registers.DEBUG_REGISTERS_SIZE
+        return registers.DebugRegisters.unpack(self._get("KVM_GET_DEBUGREGS", _GET_DEBUGREGS, size))
+
+    def write_debug_registers(self, values: DebugRegisters) -> None:
+        """KVM_SET_DEBUGREGS."""
+        self._set("KVM_SET_DEBUGREGS", _SET_DEBUGREGS, values.pack())
+
+    def set_guest_debug(
+        self, breakpoints: Sequence[Breakpoint] = (), *, single_step: bool = False, block_interrupts: bool = False
+    ) -> None:
+        """KVM_SET_GUEST_DEBUG; ValueError as of `registers.pack_guest_debug`."""
+        debug = registers.pack_guest_debug(breakpoints, single_step=single_step, block_interrupts=block_interrupts)
+        self._set("KVM_SET_GUEST_DEBUG", _SET_GUEST_DEBUG, debug)
+
+    def _get(self, call: str, request: int, size: int) -> bytearray:
+        data = bytearray(size)
+        check(lib.kb_vcpu_get_state(self.struct, request, ffi.from_buffer(data)), call)
+        return data
+
+    def _set(self, call: str, request: int, data: bytes) -> int:
+        return check(lib.kb_vcpu_set_state(self.struct, request, ffi.from_buffer(data)), call)
+
+    @property
+    def last_exit(self) -> Exit:
+        """What enter stopped for, if it was no access."""
+        return exits.decode(self.exit.reason, bytes(ffi.buffer(self.exit.facts)))
 
     def answer(self, size: int, data: int) -> None:
         """Answers the read reported last, or writes the low bytes of RAX. EBUSY: elements are still to be reported."""

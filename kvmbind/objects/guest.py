@@ -17,7 +17,8 @@ from kvmbind.abi.constants import (
 from kvmbind.abi.errors import BadStateError, InvalidArgsError, OutOfRangeError, TimedOutError
 from kvmbind.objects.base import KernelObject, deadline_after
 from kvmbind.objects.resource import Resource
-from kvmbind.objects.vcpu import Runner, Vcpu
+from kvmbind.objects.runner import Runner
+from kvmbind.objects.vcpu import Vcpu
 from kvmbind.objects.vmar import Vmar
 from kvmbind.objects.vmo import Vmo
 from kvmbind.zircon import delivery
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from kvmbind.objects.interrupt import Interrupt
     from kvmbind.objects.port import Port
-    from kvmbind.objects.vcpu import OnPacket
+    from kvmbind.objects.runner import OnPacket
     from kvmbind.zircon.handles import Entry
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from typing import TYPE_CHECKING, Literal
 
 from kvmbind.abi.constants import (
@@ -14,29 +12,34 @@ from kvmbind.abi.constants import (
     ZX_RIGHT_SIGNAL,
     ZX_RIGHT_WRITE,
 )
-from kvmbind.abi.errors import BadHandleError, BadStateError, CanceledError, InvalidArgsError, TimedOutError
-from kvmbind.kvm import signals
+from kvmbind.abi.errors import BadStateError, InvalidArgsError
+from kvmbind.kvm.vcpu import Vcpu as KvmVcpu
 from kvmbind.objects.base import deadline_after
 from kvmbind.objects.waitable import WaitableObject
 from kvmbind.zircon.vcpu import VcpuDispatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
-    from typing import Self
+    from typing import Concatenate, ParamSpec, Self, TypeVar
 
     from kvmbind.abi.structs import PortPacket, VcpuIo, VcpuState
+    from kvmbind.kvm.registers import Breakpoint, DebugRegisters, MpState, Registers, SpecialRegisters, VcpuEvents
     from kvmbind.kvm.stats import VcpuStats
     from kvmbind.objects.guest import Guest
+    from kvmbind.objects.runner import Runner
     from kvmbind.zircon.handles import Entry
 
-    OnPacket = Callable[["Vcpu", PortPacket], object]
+    P = ParamSpec("P")
+    T = TypeVar("T")
 
 
 class Vcpu(WaitableObject[VcpuDispatcher]):
     """A VCPU. Mirrors zx_vcpu_*.
 
-    Threads: `enter`, `read_state`, `write_state` and `write_io` belong to the thread that created it, which for one of
+    Beside what Zircon has, it gives access to all that KVM knows of it: registers, MSRs, the local APIC, debugging.
+
+    Threads: `enter`, `read_*`, `write_*` and `set_guest_debug` belong to the thread that created it, which for one of
     `Guest.start_vcpu` is its own; BadStateError on any other. Everything else may be called by any thread. Closing it
     while it runs kicks it.
     """
@@ -95,8 +98,10 @@ class Vcpu(WaitableObject[VcpuDispatcher]):
             TimedOutError: It made none in time; entering again goes on.
             NotFoundError: It accessed what is neither memory nor trapped: `error.access`. Entering again goes on behind
                 that; a read gives all ones unless `write_io` answered it.
-            NotSupportedError: KVM cannot run it on; the message says where it is.
-            BadStateError: It belongs to another thread.
+            NotSupportedError: KVM_RUN returned with something else: `error.exit`, such as a breakpoint, a shutdown
+                (triple fault) or an instruction that KVM cannot emulate. The message says where the guest is. After a
+                shutdown `enter` raises the same again until registers are written; otherwise KVM tries again.
+            BadStateError: It belongs to another thread; or the processor refused its state: `error.exit`.
         """
         vcpu = self._entry.object
         if not isinstance(vcpu, VcpuDispatcher) or not self._entry.rights & ZX_RIGHT_EXECUTE:
@@ -135,6 +140,118 @@ class Vcpu(WaitableObject[VcpuDispatcher]):
             BadStateError: It belongs to another thread.
         """
         self._object("zx_vcpu_write_state", ZX_RIGHT_WRITE).write_io(io)
+
+    # What Zircon hides. The kernel first finishes an instruction whose access was answered. While a read waits for its
+    # answer, what is read is the state before the instruction, and a write is a BadStateError.
+
+    def read_registers(self) -> Registers:
+        """Returns the general registers, RIP and all of RFLAGS. Mirrors KVM_GET_REGS; needs ZX_RIGHT_READ.
+
+        While a read waits for its answer RIP is at the instruction or behind it, as KVM has it.
+        """
+        return self._read("read_registers", KvmVcpu.read_registers)
+
+    def write_registers(self, registers: Registers) -> None:
+        """Sets the general registers, RIP and all of RFLAGS. Mirrors KVM_SET_REGS; needs ZX_RIGHT_WRITE.
+
+        Raises:
+            BadStateError: A read waits for its answer; or it belongs to another thread. So of each `write_*`.
+            InvalidArgsError: A value does not fit, or KVM refuses it. So of each `write_*`.
+        """
+        self._write("write_registers", KvmVcpu.write_registers, registers)
+
+    def read_special(self) -> SpecialRegisters:
+        """Returns segments, descriptor tables and control registers. Mirrors KVM_GET_SREGS; needs ZX_RIGHT_READ."""
+        return self._read("read_special", KvmVcpu.read_special)
+
+    def write_special(self, special: SpecialRegisters) -> None:
+        """Sets segments, descriptor tables and control registers. Mirrors KVM_SET_SREGS; needs ZX_RIGHT_WRITE."""
+        self._write("write_special", KvmVcpu.write_special, special)
+
+    def read_msr(self, index: int) -> int:
+        """Returns a model-specific register. Mirrors KVM_GET_MSRS; needs ZX_RIGHT_READ.
+
+        Raises:
+            NotFoundError: KVM has no such register.
+        """
+        return self._read("read_msr", KvmVcpu.read_msr, index)
+
+    def write_msr(self, index: int, value: int) -> None:
+        """Sets a model-specific register. Mirrors KVM_SET_MSRS; needs ZX_RIGHT_WRITE."""
+        self._write("write_msr", KvmVcpu.write_msr, index, value)
+
+    def read_lapic(self) -> bytes:
+        """Returns the local APIC's registers: 1024 bytes, each a little-endian dword at its xAPIC offset.
+
+        Mirrors KVM_GET_LAPIC; needs ZX_RIGHT_READ. In x2APIC mode the id at 20h is the whole dword.
+        """
+        return self._read("read_lapic", KvmVcpu.read_lapic)
+
+    def write_lapic(self, page: bytes) -> None:
+        """Sets the local APIC's registers, as `read_lapic` gives them. Mirrors KVM_SET_LAPIC; needs ZX_RIGHT_WRITE."""
+        self._write("write_lapic", KvmVcpu.write_lapic, page)
+
+    def read_mp_state(self) -> MpState:
+        """Returns whether it runs or waits, and what for. Mirrors KVM_GET_MP_STATE; needs ZX_RIGHT_READ."""
+        return self._read("read_mp_state", KvmVcpu.read_mp_state)
+
+    def write_mp_state(self, state: MpState) -> None:
+        """Makes it wait, or run. Mirrors KVM_SET_MP_STATE; needs ZX_RIGHT_WRITE."""
+        self._write("write_mp_state", KvmVcpu.write_mp_state, state)
+
+    def read_events(self) -> VcpuEvents:
+        """Returns what is on its way into the guest. Mirrors KVM_GET_VCPU_EVENTS; needs ZX_RIGHT_READ."""
+        return self._read("read_events", KvmVcpu.read_events)
+
+    def write_events(self, events: VcpuEvents) -> None:
+        """Sets what is on its way into the guest. Mirrors KVM_SET_VCPU_EVENTS; needs ZX_RIGHT_WRITE."""
+        self._write("write_events", KvmVcpu.write_events, events)
+
+    def read_debug_registers(self) -> DebugRegisters:
+        """Returns the guest's own debug registers. Mirrors KVM_GET_DEBUGREGS; needs ZX_RIGHT_READ."""
+        return self._read("read_debug_registers", KvmVcpu.read_debug_registers)
+
+    def write_debug_registers(self, registers: DebugRegisters) -> None:
+        """Sets the guest's own debug registers. Mirrors KVM_SET_DEBUGREGS; needs ZX_RIGHT_WRITE."""
+        self._write("write_debug_registers", KvmVcpu.write_debug_registers, registers)
+
+    def set_guest_debug(
+        self, breakpoints: Sequence[Breakpoint] = (), *, single_step: bool = False, block_interrupts: bool = False
+    ) -> None:
+        """Makes `enter` stop at breakpoints or behind each instruction, in place of what was set before.
+
+        It stops by NotSupportedError, whose `exit.reason` is ExitReason.DEBUG. The processor's debug registers do it:
+        nothing is written into the guest, and its own breakpoints rest meanwhile. A breakpoint stops before its
+        instruction, and again at the next `enter`: step over it first. A watched address stops behind the access. A
+        KVM that interprets the guest may know no watched addresses, a processor that is emulated no breakpoints: set
+        one and see. Mirrors KVM_SET_GUEST_DEBUG; needs ZX_RIGHT_WRITE.
+
+        Args:
+            breakpoints: Up to four.
+            single_step: Whether to stop behind each instruction.
+            block_interrupts: Whether no interrupt reaches the guest meanwhile (Linux 5.15).
+
+        Raises:
+            InvalidArgsError: More than four, or one that no debug register can express; or the kernel cannot do it.
+            BadStateError: A read waits for its answer; or it belongs to another thread.
+        """
+        self._write(
+            "set_guest_debug",
+            KvmVcpu.set_guest_debug,
+            breakpoints,
+            single_step=single_step,
+            block_interrupts=block_interrupts,
+        )
+
+    def _read(self, name: str, operation: Callable[Concatenate[KvmVcpu, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        call = f"Vcpu.{name}"
+        return self._object(call, ZX_RIGHT_READ).ask_kvm(call, operation, *args, **kwargs)
+
+    def _write(
+        self, name: str, operation: Callable[Concatenate[KvmVcpu, P], object], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        call = f"Vcpu.{name}"
+        self._object(call, ZX_RIGHT_WRITE).ask_kvm(call, operation, *args, **kwargs)
 
     @property
     def apic_id(self) -> int:
@@ -199,67 +316,3 @@ class Vcpu(WaitableObject[VcpuDispatcher]):
 
     def _facts(self) -> str:
         return f"apic_id={self.apic_id} "
-
-
-class Runner:
-    """The thread of a started VCPU: it creates the VCPU, enters it until it is kicked, and keeps what it raised.
-
-    Threads: `join` may be called by any; the rest is the thread's own until `started` is set.
-    """
-
-    __slots__ = ("_create", "_error", "_object", "_on_packet", "_started", "_thread", "vcpu")
-
-    def __init__(self, create: Callable[[], Vcpu], on_packet: OnPacket | None) -> None:
-        """Starts the thread and waits until it has made its VCPU; raises what that raised."""
-        self._create = create
-        self._on_packet = on_packet
-        self._error: BaseException | None = None
-        self._object: VcpuDispatcher | None = None
-        self._started = threading.Event()
-        self.vcpu: Vcpu | None = None
-        self._thread = threading.Thread(target=self._run, name="kvmbind-vcpu", daemon=True)
-        self._thread.start()
-        self._started.wait()
-        if self.vcpu is None:
-            self.join(None)
-
-    def _run(self) -> None:
-        signals.block_all_but_kick()
-        try:
-            vcpu = self._create()
-            self._object = vcpu._object("Guest.start_vcpu")
-            self.vcpu = vcpu
-            self._started.set()
-            while True:
-                self._take(vcpu, vcpu.enter())
-        except CanceledError:
-            return
-        except BadHandleError as error:
-            if self.vcpu is None or not self.vcpu.closed:
-                self._error = error
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._started.set()
-
-    def _take(self, vcpu: Vcpu, packet: PortPacket) -> None:
-        if self._on_packet is None:
-            raise BadStateError("Guest.start_vcpu", f"the guest made {packet!r}, and no on_packet was given to take it")
-        self._on_packet(vcpu, packet)
-
-    def kick(self) -> None:
-        """Kicks the VCPU, whatever has become of the handle that it was started with."""
-        if self._object is not None:
-            with contextlib.suppress(BadHandleError):  # the last handle is closed, which kicks it too
-                self._object.kick()
-
-    def join(self, timeout_s: float | None) -> None:
-        """Waits for the thread's end; raises what it raised, once."""
-        if threading.current_thread() is self._thread:
-            return
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            raise TimedOutError("Vcpu.join", f"the VCPU's thread still runs after {timeout_s} s")
-        error, self._error = self._error, None
-        if error is not None:
-            raise error

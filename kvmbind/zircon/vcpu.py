@@ -31,13 +31,21 @@ from kvmbind.abi.errors import (
 from kvmbind.abi.structs import PortPacket, VcpuState
 from kvmbind.kvm import msi
 from kvmbind.kvm.calls import NEVER
-from kvmbind.kvm.vcpu import EXIT_FAIL_ENTRY, EXIT_REASONS, RFLAGS
+from kvmbind.kvm.exits import ExitReason
 from kvmbind.zircon.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Concatenate, ParamSpec, TypeVar
+
     from kvmbind.abi.structs import VcpuIo
+    from kvmbind.kvm.registers import Registers
     from kvmbind.kvm.stats import VcpuStats
+    from kvmbind.kvm.vcpu import Vcpu
     from kvmbind.zircon.guest import GuestDispatcher
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
 
 _enter = lib.kb_vcpu_enter
 _packet_from = PortPacket.from_buffer_copy
@@ -106,7 +114,8 @@ class VcpuDispatcher(Dispatcher):
             TimedOutError: The deadline came.
             NotFoundError: The guest accessed what is neither memory nor trapped; `access` says what. Entering again
                 goes on behind it; a read that nobody answered gives all ones.
-            NotSupportedError: KVM cannot run the guest on; the hint says where it is.
+            NotSupportedError: KVM_RUN returned with something else; `exit` says what, the hint where the guest is.
+                After a shutdown it is the same again until registers are written; otherwise KVM tries again.
         """
         while True:
             result = _enter(self._struct, self._exit, deadline_ns)
@@ -122,7 +131,9 @@ class VcpuDispatcher(Dispatcher):
         if error == errno.ETIMEDOUT:
             return TimedOutError(call, f"the guest ran until the deadline{self._where()}")
         if error == errno.EFAULT:
-            return NotFoundError(call, f"the guest touched memory that its VMO does not have{self._where()}")
+            exit_facts = self.kvm.last_exit if exit.reason else None
+            hint = f"the guest touched memory that its VMO does not have{self._where()}"
+            return NotFoundError(call, hint, exit=exit_facts)
         if error == errno.EOPNOTSUPP:
             return NotSupportedError(call, f"a bell can only be written{self._where()}", access=self._access())
         if error == errno.EPIPE:
@@ -131,9 +142,9 @@ class VcpuDispatcher(Dispatcher):
             return self._refused(call, OSError(error, f"KVM_RUN: {os.strerror(error)}"))
         if exit.size:
             return NotFoundError(call, f"neither memory nor trapped{self._where()}", access=self._access())
-        name = EXIT_REASONS.get(exit.reason, f"exit reason {exit.reason}")
-        hint = f"the guest cannot go on: {name}, suberror {exit.suberror:#x}{self._where()}"
-        return (BadStateError if exit.reason == EXIT_FAIL_ENTRY else NotSupportedError)(call, hint)
+        facts = self.kvm.last_exit
+        kind = BadStateError if facts.reason is ExitReason.FAIL_ENTRY else NotSupportedError
+        return kind(call, f"KVM_RUN returned with {facts}{self._where()}", exit=facts)
 
     def _access(self) -> Access:
         exit = self._exit
@@ -176,9 +187,10 @@ class VcpuDispatcher(Dispatcher):
 
     def read_state(self) -> VcpuState:
         """Returns the general registers; RFLAGS has the user's flags only."""
-        registers = self._registers("zx_vcpu_read_state")
-        registers[RFLAGS] &= _USER_FLAGS
-        return VcpuState(*registers[: RFLAGS + 1])
+        r = self._registers("zx_vcpu_read_state")
+        state = VcpuState(**{name: value for name, value in zip(r._fields, r, strict=True) if name != "rip"})
+        state.rflags &= _USER_FLAGS
+        return state
 
     def write_state(self, state: VcpuState) -> None:
         """Sets the general registers; RFLAGS' user flags only, and only if its bit 1 is set.
@@ -187,13 +199,14 @@ class VcpuDispatcher(Dispatcher):
             BadStateError: A read waits for its answer: give it first; or on another thread.
         """
         call = "zx_vcpu_write_state"
-        flags = self._registers(call)[RFLAGS]
-        values = list(struct.unpack("<17Q", bytes(state)))
-        if values[RFLAGS] & _FLAGS_VALID:
-            flags = flags & ~_USER_FLAGS | values[RFLAGS] & _USER_FLAGS
-        values[RFLAGS] = flags
+        before = self._registers(call)
+        values = {name: getattr(state, name) for name in before._fields if name != "rip"}
+        if state.rflags & _FLAGS_VALID:
+            values["rflags"] = before.rflags & ~_USER_FLAGS | state.rflags & _USER_FLAGS
+        else:
+            values["rflags"] = before.rflags
         try:
-            self.kvm.set_registers(values)
+            self.kvm.write_registers(before._replace(**values))
         except OSError as error:
             raise self._refused(call, error) from error
 
@@ -212,11 +225,26 @@ class VcpuDispatcher(Dispatcher):
                 raise InvalidArgsError(call, f"access_size {io.access_size} is none of 1, 2 and 4") from error
             raise self._refused(call, error) from error
 
-    def _registers(self, call: str) -> list[int]:
+    def _registers(self, call: str) -> Registers:
         try:
-            return self.kvm.registers()
+            return self.kvm.read_registers()
         except OSError as error:
             raise self._refused(call, error) from error
+
+    def ask_kvm(self, call: str, operation: Callable[Concatenate[Vcpu, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Does to the vCPU what Zircon has no call for.
+
+        Raises:
+            BadStateError: On another thread; or it is a write, and a read waits for its answer: give it first.
+            InvalidArgsError: A value does not fit, or KVM refuses it.
+            ZxError: What else the kernel answered.
+        """
+        try:
+            return operation(self.kvm, *args, **kwargs)
+        except OSError as error:
+            raise self._refused(call, error) from error
+        except (ValueError, struct.error) as error:
+            raise InvalidArgsError(call, str(error)) from error
 
     def _refused(self, call: str, error: OSError) -> ZxError:
         if error.errno == errno.EPERM:

@@ -10,6 +10,7 @@ import pytest
 from kvmbind._shim import ffi, lib
 from kvmbind.kvm import msi
 from kvmbind.kvm.calls import NEVER, check
+from kvmbind.kvm.registers import DebugRegisters, MpState, Registers, SpecialRegisters, VcpuEvents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +29,22 @@ VM_CALLS: dict[str, Callable[[Vm], object]] = {
 VCPU_CALLS: list[tuple[str, Callable[[Vcpu], object]]] = [
     ("KVM_SET_SREGS", lambda vcpu: vcpu.start_real(0)),
     ("KVM_SET_SREGS", lambda vcpu: vcpu.start_long(0)),
-    ("KVM_GET_REGS", lambda vcpu: vcpu.registers()),
+    ("KVM_GET_REGS", lambda vcpu: vcpu.read_registers()),
     ("KVM_GET_REGS", lambda vcpu: vcpu.code_position()),
-    ("KVM_SET_REGS", lambda vcpu: vcpu.set_registers([0] * 17)),
+    ("KVM_SET_REGS", lambda vcpu: vcpu.write_registers(Registers())),
+    ("KVM_GET_SREGS", lambda vcpu: vcpu.read_special()),
+    ("KVM_SET_SREGS", lambda vcpu: vcpu.write_special(SpecialRegisters.unpack(bytes(312)))),
+    ("KVM_GET_MSRS", lambda vcpu: vcpu.read_msr(0x1B)),
+    ("KVM_SET_MSRS", lambda vcpu: vcpu.write_msr(0x1B, 0)),
+    ("KVM_GET_LAPIC", lambda vcpu: vcpu.read_lapic()),
+    ("KVM_SET_LAPIC", lambda vcpu: vcpu.write_lapic(bytes(1024))),
+    ("KVM_GET_MP_STATE", lambda vcpu: vcpu.read_mp_state()),
+    ("KVM_SET_MP_STATE", lambda vcpu: vcpu.write_mp_state(MpState.RUNNABLE)),
+    ("KVM_GET_VCPU_EVENTS", lambda vcpu: vcpu.read_events()),
+    ("KVM_SET_VCPU_EVENTS", lambda vcpu: vcpu.write_events(VcpuEvents.unpack(bytes(64)))),
+    ("KVM_GET_DEBUGREGS", lambda vcpu: vcpu.read_debug_registers()),
+    ("KVM_SET_DEBUGREGS", lambda vcpu: vcpu.write_debug_registers(DebugRegisters())),
+    ("KVM_SET_GUEST_DEBUG", lambda vcpu: vcpu.set_guest_debug()),
     ("KVM_SET_REGS", lambda vcpu: vcpu.answer(4, 0)),
 ]
 

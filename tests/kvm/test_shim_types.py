@@ -18,7 +18,10 @@ STUB = ast.parse((ROOT / "kvmbind" / "_shim.pyi").read_text(encoding="utf-8"))
 
 #: What a C type is in Python. An address is an address, a typed one is its own class.
 PYTHON_TYPES = {
-    **{key: {"int"} for key in ["int", "unsigned", "size_t", "int64_t", "uint64_t", "uint32_t", "uint8_t"]},
+    **{
+        key: {"int"}
+        for key in ["int", "unsigned", "unsigned long", "size_t", "int64_t", "uint64_t", "uint32_t", "uint8_t"]
+    },
     "double": {"float"},
     "void": {"None"},
     "const char *": {"bytes"},

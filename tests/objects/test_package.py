@@ -16,8 +16,9 @@ from kvmbind.abi.status import Status
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"dataclasses", "inspect", "pathlib", "logging", "ctypes", "cffi", "importlib.metadata", "hypothesis", "numpy"}
 PUBLIC = {
-    "Access", "Guest", "Interrupt", "Port", "PortPacket", "Resource", "Status", "Vcpu", "VcpuIo", "VcpuState",
-    "VcpuStats", "Vmar", "Vmo", "ZxError", "guests", "settle", "zx", "__version__",
+    "Access", "Breakpoint", "DebugRegisters", "DescriptorTable", "Exit", "ExitReason", "Guest", "Interrupt", "MpState",
+    "Port", "PortPacket", "Registers", "Resource", "Segment", "SpecialRegisters", "Status", "Vcpu", "VcpuEvents",
+    "VcpuIo", "VcpuState", "VcpuStats", "Vmar", "Vmo", "ZxError", "guests", "settle", "zx", "__version__",
 }  # fmt: skip
 
 # Without site: the modules that an editable install imports at start are none of kvmbind's.
