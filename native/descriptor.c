@@ -26,10 +26,12 @@ int kb_duplicate(int *fd, int of)
     return keep(fd, fcntl(of, F_DUPFD_CLOEXEC, 3));
 }
 
-int kb_memfd_open(int *fd, const char *name, uint64_t size)
+/* One that is not resizable is sealed: whoever else has it cannot shrink it under a guest. */
+int kb_memfd_open(int *fd, const char *name, uint64_t size, int resizable)
 {
-    int result = keep(fd, memfd_create(name, MFD_CLOEXEC));
-    if (result == 0 && ftruncate(*fd, (off_t)size) < 0) {
+    int seals = resizable ? 0 : F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+    int result = keep(fd, memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (result == 0 && (ftruncate(*fd, (off_t)size) < 0 || fcntl(*fd, F_ADD_SEALS, seals) < 0)) {
         result = -errno;
         kb_close(fd);
     }

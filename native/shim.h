@@ -49,6 +49,7 @@ struct kb_vm {
     bool open;
     bool sync_regs;            /* KVM_RUN can leave the registers in the run page */
     bool local_apics;          /* in the kernel */
+    unsigned slots_version;    /* counts the exchanges of its memory slots that were done */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     atomic_uint paused;        /* pausers: no vCPU may be in KVM_RUN while it is not 0 */
@@ -75,6 +76,25 @@ struct kb_bell {
     unsigned by_exit;          /* rings by exit in the queue */
     unsigned first, length;
     struct kb_rings queue[KB_BELL_QUEUE];
+};
+
+/* A memory slot as KVM_SET_USER_MEMORY_REGION takes it. dirty: where deleting it leaves its dirty log, or NULL. */
+struct kb_slot {
+    unsigned number;
+    uint32_t flags;
+    uint64_t guest_addr;
+    uint64_t size;
+    void *host;
+    uint64_t *dirty;
+};
+
+/* Slots of one VM that go, and those that come for them. */
+struct kb_exchange {
+    struct kb_vm *vm;
+    const struct kb_slot *deleted;
+    unsigned deleted_count;
+    const struct kb_slot *made;
+    unsigned made_count;
 };
 
 /* The access that the run page holds: `count` elements of `size` bytes at `data`, `next` to be reported first. */
@@ -184,7 +204,7 @@ struct kb_round {
 /* descriptor.c */
 int kb_eventfd_open(int *fd, int semaphore);
 int kb_duplicate(int *fd, int of);
-int kb_memfd_open(int *fd, const char *name, uint64_t size);
+int kb_memfd_open(int *fd, const char *name, uint64_t size, int resizable);
 void kb_close(int *fd);
 
 /* system.c */
@@ -287,6 +307,9 @@ uint32_t kb_read_u32(const void *host);
 /* memory.c */
 int kb_map(int fd, uint64_t offset, size_t size, void **host);
 int kb_unmap(void *host, size_t size);
+int kb_populate(int fd, uint64_t offset, size_t size, void *host);
+int kb_vm_dirty_log(struct kb_vm *vm, unsigned slot, uint64_t *bitmap);
+int kb_exchange(const struct kb_exchange *exchanges, unsigned count, int memfd, uint64_t *size, uint64_t new_size);
 
 /* measure.c */
 uint64_t kb_tsc(void);

@@ -10,7 +10,7 @@ from kvmbind.kvm.calls import check
 from kvmbind.kvm.descriptors import Descriptor
 
 if TYPE_CHECKING:
-    from kvmbind._shim import Host
+    from kvmbind._shim import Array, Host
 
 PAGE_SIZE = 4096
 
@@ -23,22 +23,36 @@ def page_up(size: int) -> int:
 class Memory(Descriptor):
     """A memfd of whole pages, zero at first.
 
-    Threads: any thread may call any method. The owner closes it when nobody is inside a call on it.
+    Threads: any thread may call any method, while nobody changes the size. The owner closes it when nobody is inside a
+    call on it.
     """
 
-    __slots__ = ("size",)
+    __slots__ = ("_size",)
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, resizable: bool = False) -> None:
         """Makes it; pages are allocated when they are touched.
 
         Args:
             size: Bytes, a multiple of 4096.
+            resizable: Whether the size may change. Otherwise the memfd is sealed: whoever else has it cannot shrink it
+                under a guest.
 
         Raises:
             OSError: No fd or no memory is left.
         """
-        super().__init__("memfd_create", lambda slot: lib.kb_memfd_open(slot, b"kvmbind", size))
-        self.size = size
+        super().__init__("memfd_create", lambda slot: lib.kb_memfd_open(slot, b"kvmbind", size, resizable))
+        self._size = ffi.new("uint64_t[]", 1)
+        self._size[0] = size
+
+    @property
+    def size(self) -> int:
+        """Bytes, a multiple of 4096. `slots.exchange` changes it."""
+        return self._size[0]
+
+    @property
+    def size_cell(self) -> Array:
+        """Where the shim keeps `size`."""
+        return self._size
 
     def read(self, offset: int, length: int) -> bytes:
         """Returns bytes that lie within the size."""
@@ -61,6 +75,10 @@ class Memory(Descriptor):
     def map(self, offset: int, size: int) -> Mapping:
         """Maps a part of it into this process; it may reach past the end."""
         return Mapping(self.fd, offset, size)
+
+    def populate(self, mapping: Mapping, offset: int) -> None:
+        """Enters what pages there are behind a mapping of `offset` into this process's page table."""
+        check(lib.kb_populate(self.fd, offset, mapping.size, mapping.host), "MADV_POPULATE_READ")
 
 
 class Mapping:

@@ -59,7 +59,7 @@ class Vm:
             descriptors.adopt(ffi.addressof(struct, "fd"), struct)
 
     def set_memory(self, slot: int, guest_addr: int, size: int, host: CData, *, flags: int = 0) -> None:
-        """KVM_SET_USER_MEMORY_REGION; a size of 0 deletes the slot."""
+        """KVM_SET_USER_MEMORY_REGION; a size of 0 deletes the slot. `slots.exchange` is for VMs that run."""
         check(
             lib.kb_vm_set_memory(self.struct, slot, flags, guest_addr, size, host),
             "KVM_SET_USER_MEMORY_REGION",

@@ -52,15 +52,36 @@ class Vmo(WaitableObject[VmoDispatcher]):
         """Stores bytes at `offset`. Needs ZX_RIGHT_WRITE; OutOfRangeError, and nothing stored, if they do not fit."""
         self._object("zx_vmo_write", ZX_RIGHT_WRITE).write(data, offset)
 
+    def resize(self, size: int) -> None:
+        """Changes the size. Mirrors zx_vmo_set_size; needs ZX_RIGHT_WRITE.
+
+        What is cut off is gone: a guest finds nothing there any more, and after growing again zeros. The VCPUs of
+        guests that have it mapped pause for it.
+
+        Args:
+            size: Bytes, rounded up to pages of 4096.
+
+        Raises:
+            InvalidArgsError: `size` is negative.
+            UnavailableError: It was not made with `resizable=True`.
+            OutOfRangeError: `size` cannot be rounded up.
+            BadStateError: A `view` reaches further, or a `Guest.wait_u32` waits there.
+            NoMemoryError, NoResourcesError: As the kernel answers; nothing has changed.
+        """
+        if size < 0:
+            raise InvalidArgsError("zx_vmo_set_size", f"size {size} is negative")
+        self._object("zx_vmo_set_size", ZX_RIGHT_WRITE).resize(size)
+
     def view(self) -> memoryview:
         """Returns all of it as a writable view with no copy, which lives on when the Vmo is closed.
 
-        Needs ZX_RIGHT_READ and ZX_RIGHT_WRITE. What a guest does meanwhile is seen in it.
+        Needs ZX_RIGHT_READ and ZX_RIGHT_WRITE. What a guest does meanwhile is seen in it. While it or a slice of it is
+        referred to, a resizable VMO does not shrink below it.
         """
         return self._object("Vmo.view", ZX_RIGHT_READ | ZX_RIGHT_WRITE).view()
 
     def fileno(self) -> int:
-        """The memfd, open as long as the VMO."""
+        """The memfd, open as long as the VMO. That of a fixed size is sealed: nobody can shrink it under a guest."""
         return self._object("fileno").memory.fd
 
     def _facts(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from operator import methodcaller
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvmbind._shim import ffi, lib
@@ -11,9 +10,9 @@ from kvmbind.abi.errors import AlreadyBoundError, InvalidArgsError, NotSupported
 from kvmbind.kvm import msi
 from kvmbind.kvm.calls import check
 from kvmbind.kvm.eventfd import EventFd
+from kvmbind.zircon.locks import holding
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Iterable
 
     from kvmbind._shim import Ints
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 CALL = "zx_interrupt_bind_vcpu"
 _EXTRA_CLUSTERS = 255
-_acquire, _release = methodcaller("acquire"), methodcaller("release")
 
 
 class Cluster:
@@ -101,15 +99,8 @@ def bind(guest: GuestDispatcher, pairs: Iterable[tuple[InterruptDispatcher, Vcpu
     wanted: dict[int, tuple[InterruptDispatcher, list[VcpuDispatcher]]] = {}
     for interrupt, vcpu in pairs:
         wanted.setdefault(interrupt.koid, (interrupt, []))[1].append(vcpu)
-    # A signal handler may raise after any step of Python, so the locks are taken by one call in C, which notes each one
-    # taken, and given back by one: none stays behind, for the close that follows a Ctrl-C to wait for.
-    taken: list[threading.Lock] = []
-    give_back = map(_release, taken)
-    try:
-        taken.extend(filter(_acquire, [wanted[koid][0].change for koid in sorted(wanted)]))
-        _bind_locked(guest, list(wanted.values()))
-    finally:
-        any(give_back)
+    locks = [wanted[koid][0].change for koid in sorted(wanted)]
+    holding(locks, lambda: _bind_locked(guest, list(wanted.values())))
 
 
 def _bind_locked(guest: GuestDispatcher, wanted: list[tuple[InterruptDispatcher, list[VcpuDispatcher]]]) -> None:

@@ -45,8 +45,8 @@ class Dispatcher:
         self._holds = 1
         self._hold_lock = threading.Lock()
 
-    def hold(self) -> None:
-        """Keeps the fds open until `drop`.
+    def hold(self) -> Self:
+        """Keeps the fds open until `drop`, and returns the object.
 
         Raises:
             BadHandleError: The object is going: its last handle was closed while this call was on its way.
@@ -62,6 +62,7 @@ class Dispatcher:
             if held:  # Ctrl-C is raised at the end of the block, when a wait has only just begun
                 self.drop()
             raise
+        return self
 
     def drop(self) -> None:
         """Gives a hold back; the last one closes the object."""
@@ -72,9 +73,7 @@ class Dispatcher:
             self._destroy()
             self.seats.close()
 
-    def __enter__(self) -> Self:
-        self.hold()
-        return self
+    __enter__ = hold  # the very same: a Ctrl-C between two steps of another one would keep the hold for ever
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

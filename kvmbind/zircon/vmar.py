@@ -37,11 +37,10 @@ _PERMISSIONS = (
     (ZX_VM_PERM_WRITE, ZX_RIGHT_WRITE, "WRITE"),
     (ZX_VM_PERM_EXECUTE, ZX_RIGHT_EXECUTE, "EXECUTE"),
 )
+_RIGHTS = ZX_VM_PERM_READ | ZX_VM_PERM_WRITE | ZX_VM_PERM_EXECUTE
 _CAN_MAP = ZX_VM_CAN_MAP_READ | ZX_VM_CAN_MAP_WRITE | ZX_VM_CAN_MAP_EXECUTE
 _KNOWN = (
-    ZX_VM_PERM_READ
-    | ZX_VM_PERM_WRITE
-    | ZX_VM_PERM_EXECUTE
+    _RIGHTS
     | ZX_VM_COMPACT
     | ZX_VM_SPECIFIC
     | ZX_VM_SPECIFIC_OVERWRITE
@@ -97,23 +96,60 @@ class VmarDispatcher(Dispatcher):
             raise InvalidArgsError(call, f"the guest's address space ends at {self.space.size:#x}")
         if offset % PAGE_SIZE:
             raise InvalidArgsError(call, f"offset {offset:#x} is not a multiple of 4096")
-        if options & ZX_VM_SPECIFIC_OVERWRITE:
-            raise NotSupportedError(call, "unmap first: ZX_VM_SPECIFIC_OVERWRITE is not there yet")
-        writable = bool(options & ZX_VM_PERM_WRITE)
-        return self.space.map(call, offset if specific else None, length, vmo, vmo_offset, writable=writable)
+        return self.space.map(
+            call,
+            offset if specific else None,
+            length,
+            vmo,
+            vmo_offset,
+            permissions=options & _RIGHTS,
+            allowed=sum(permission for permission, right, _ in _PERMISSIONS if rights & vmo_rights & right),
+            overwrite=bool(options & ZX_VM_SPECIFIC_OVERWRITE),
+            populate=bool(options & ZX_VM_MAP_RANGE),
+        )
 
     def unmap(self, addr: int, length: int) -> None:
         """Unmaps whatever is in a range; see zx_vmar_unmap for arguments and errors."""
-        if addr % PAGE_SIZE or not length:
-            raise InvalidArgsError("zx_vmar_unmap", "addr must be a multiple of 4096, and length more than 0")
-        self.space.unmap("zx_vmar_unmap", addr, page_up(length))
+        call = "zx_vmar_unmap"
+        self.space.unmap(call, addr, _check_pages(call, addr, length))
+
+    def protect(self, options: int, addr: int, length: int) -> None:
+        """Changes what the guest may do; see zx_vmar_protect for arguments and errors."""
+        call = "zx_vmar_protect"
+        if options & ~_RIGHTS:
+            raise InvalidArgsError(call, f"options {options & ~_RIGHTS:#x} are none of ZX_VM_PERM_*")
+        _check_permissions(call, options)
+        self.space.protect(call, addr, _check_pages(call, addr, length), options)
+
+    def track_dirty(self, call: str, addr: int, length: int, *, enabled: bool) -> None:
+        """Makes KVM note which pages of a range VCPUs write, or not; see Vmar.track_dirty for arguments and errors."""
+        self.space.track_dirty(call, addr, _check_pages(call, addr, length), enabled=enabled)
+
+    def dirty_pages(self, call: str, addr: int, length: int) -> list[int]:
+        """Returns which pages of a range VCPUs have written; see Vmar.dirty_pages for arguments and errors."""
+        return self.space.dirty_pages(call, addr, _check_pages(call, addr, length))
+
+
+def rights_for(options: int) -> int:
+    """Returns the rights that the permissions among these options need."""
+    return sum(right for permission, right, _ in _PERMISSIONS if options & permission)
+
+
+def _check_pages(call: str, addr: int, length: int) -> int:
+    if addr < 0 or length < 0 or addr % PAGE_SIZE or not length:
+        raise InvalidArgsError(call, "addr must be a multiple of 4096, and length more than 0")
+    return page_up(length)
+
+
+def _check_permissions(call: str, options: int) -> None:
+    if options & (ZX_VM_PERM_WRITE | ZX_VM_PERM_EXECUTE) and not options & ZX_VM_PERM_READ:
+        raise InvalidArgsError(call, "ZX_VM_PERM_WRITE and _EXECUTE need ZX_VM_PERM_READ")
 
 
 def _check_map_options(call: str, options: int, vmo: VmoDispatcher, rights: int, vmo_rights: int) -> None:
     if not vmo_rights & ZX_RIGHT_MAP:
         raise AccessDeniedError(call, "the VMO's handle lacks ZX_RIGHT_MAP")
-    if options & (ZX_VM_PERM_WRITE | ZX_VM_PERM_EXECUTE) and not options & ZX_VM_PERM_READ:
-        raise InvalidArgsError(call, "ZX_VM_PERM_WRITE and _EXECUTE need ZX_VM_PERM_READ")
+    _check_permissions(call, options)
     if options & ZX_VM_MAP_RANGE and options & ZX_VM_SPECIFIC_OVERWRITE:
         raise InvalidArgsError(call, "ZX_VM_MAP_RANGE does not go with ZX_VM_SPECIFIC_OVERWRITE")
     if options & _CAN_MAP:

@@ -29,10 +29,12 @@ from kvmbind.zx.interrupt import zx_interrupt_destroy as zx_interrupt_destroy
 from kvmbind.zx.interrupt import zx_interrupt_trigger as zx_interrupt_trigger
 from kvmbind.zx.interrupt import zx_interrupt_wait as zx_interrupt_wait
 from kvmbind.zx.memory import zx_vmar_map as zx_vmar_map
+from kvmbind.zx.memory import zx_vmar_protect as zx_vmar_protect
 from kvmbind.zx.memory import zx_vmar_unmap as zx_vmar_unmap
 from kvmbind.zx.memory import zx_vmo_create as zx_vmo_create
 from kvmbind.zx.memory import zx_vmo_get_size as zx_vmo_get_size
 from kvmbind.zx.memory import zx_vmo_read as zx_vmo_read
+from kvmbind.zx.memory import zx_vmo_set_size as zx_vmo_set_size
 from kvmbind.zx.memory import zx_vmo_write as zx_vmo_write
 from kvmbind.zx.object import zx_object_get_info as zx_object_get_info
 from kvmbind.zx.port import zx_port_cancel as zx_port_cancel

@@ -6,7 +6,7 @@ from kvmbind.abi.constants import ZX_HANDLE_INVALID, ZX_RIGHT_READ, ZX_RIGHT_WRI
 from kvmbind.abi.errors import ZxError
 from kvmbind.abi.status import Status
 from kvmbind.zircon import handles
-from kvmbind.zircon.vmar import VmarDispatcher
+from kvmbind.zircon.vmar import VmarDispatcher, rights_for
 from kvmbind.zircon.vmo import VmoDispatcher
 from kvmbind.zx._values import refused, unsigned
 
@@ -84,6 +84,29 @@ def zx_vmo_get_size(vmo: int) -> tuple[Status, int]:
         return error.status, 0
 
 
+def zx_vmo_set_size(vmo: int, size: int) -> Status:
+    """Changes the size; the VCPUs of guests that have it mapped pause for it.
+
+    Args:
+        vmo: Needs ZX_RIGHT_WRITE.
+        size: Bytes, rounded up to pages of 4096. What is cut off is gone: guests find nothing there any more, and after
+            growing again zeros.
+
+    Returns:
+        OK; BAD_HANDLE, WRONG_TYPE, ACCESS_DENIED; INVALID_ARGS for what is no uint64; UNAVAILABLE if the VMO was not
+        made with ZX_VMO_RESIZABLE; OUT_OF_RANGE if it cannot be rounded up; BAD_STATE while the part to be cut off is
+        used by address (`Vmo.view`); NO_RESOURCES, NO_MEMORY as the kernel answers. Nothing has changed on failure.
+    """
+    try:
+        target = handles.find(vmo, VmoDispatcher, ZX_RIGHT_WRITE)
+        if not unsigned(64, size):
+            return Status.INVALID_ARGS
+        target.resize(size)
+    except ZxError as error:
+        return error.status
+    return Status.OK
+
+
 def zx_vmar_map(
     vmar: int, options: int, vmar_offset: int, vmo: int, vmo_offset: int, length: int
 ) -> tuple[Status, int]:
@@ -92,7 +115,9 @@ def zx_vmar_map(
     Args:
         vmar: A guest's.
         options: ZX_VM_PERM_READ, _WRITE, _EXECUTE, each held as a right by both handles; ZX_VM_SPECIFIC for vmar_offset
-            to count. EXECUTE is checked and not enforced: KVM has no such bit.
+            to count; ZX_VM_SPECIFIC_OVERWRITE for what is mapped there to make room, in the same step;
+            ZX_VM_MAP_RANGE for the VMO's pages to be found sooner; ZX_VM_REQUIRE_NON_RESIZABLE. A write without WRITE,
+            and any access without READ, is an untrapped one. EXECUTE is checked and not enforced: KVM has no such bit.
         vmar_offset: Guest-physical address, a multiple of 4096; 0 without ZX_VM_SPECIFIC: the first gap is taken.
         vmo: Needs ZX_RIGHT_MAP.
         vmo_offset: A multiple of 4096.
@@ -100,8 +125,8 @@ def zx_vmar_map(
 
     Returns:
         The status and the guest-physical address. BAD_HANDLE, WRONG_TYPE; ACCESS_DENIED; INVALID_ARGS; BAD_STATE when
-        the guest is gone; ALREADY_EXISTS where something is mapped; NO_MEMORY without a gap; NO_RESOURCES without a
-        slot.
+        the guest is gone; ALREADY_EXISTS where something is mapped; NOT_SUPPORTED for a resizable VMO that must not be
+        one; NO_MEMORY without a gap; NO_RESOURCES without a slot. Nothing has changed on failure.
     """
     try:
         target, rights = handles.find_with_rights(vmar, VmarDispatcher)
@@ -131,6 +156,30 @@ def zx_vmar_unmap(vmar: int, addr: int, length: int) -> Status:
         if not unsigned(64, addr, length):
             return Status.INVALID_ARGS
         target.unmap(addr, length)
+    except ZxError as error:
+        return error.status
+    return Status.OK
+
+
+def zx_vmar_protect(vmar: int, options: int, addr: int, length: int) -> Status:
+    """Changes what the guest may do with memory; its VCPUs pause for it.
+
+    Args:
+        vmar: A guest's; needs the rights that `options` name.
+        options: ZX_VM_PERM_READ, _WRITE, _EXECUTE, or 0, as of zx_vmar_map.
+        addr: A multiple of 4096.
+        length: Bytes, rounded up to pages; mappings may be split.
+
+    Returns:
+        OK; BAD_HANDLE, WRONG_TYPE, ACCESS_DENIED; INVALID_ARGS; BAD_STATE when the guest is gone; NOT_FOUND if not all
+        of it is mapped; ACCESS_DENIED beyond the rights by which it was mapped; NO_RESOURCES if splitting a mapping
+        needs more memory slots than there are. Nothing has changed on failure.
+    """
+    try:
+        target = handles.find(vmar, VmarDispatcher, rights_for(options))
+        if not unsigned(64, addr, length) or not unsigned(32, options):
+            return Status.INVALID_ARGS
+        target.protect(options, addr, length)
     except ZxError as error:
         return error.status
     return Status.OK

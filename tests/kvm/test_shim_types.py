@@ -43,6 +43,8 @@ PYTHON_TYPES = {
     "struct kb_injector *": {"Injector"},
     "struct kb_probe *": {"Probe"},
     "struct kb_round *": {"Round"},
+    "const struct kb_slot *": {"Slot"},
+    "const struct kb_exchange *": {"Exchange"},
 }
 CLASSES = {
     "kb_vm": "Vm",
@@ -53,6 +55,8 @@ CLASSES = {
     "kb_injector": "Injector",
     "kb_probe": "Probe",
     "kb_round": "Round",
+    "kb_slot": "Slot",
+    "kb_exchange": "Exchange",
 }
 
 
@@ -175,6 +179,8 @@ def test_the_built_module_has_every_field() -> None:
         "kb_injector": _shim.ffi.new("struct kb_injector *"),
         "kb_probe": _shim.ffi.new("struct kb_probe *"),
         "kb_round": _shim.ffi.new("struct kb_round[]", 1) + 0,
+        "kb_slot": _shim.ffi.new("struct kb_slot[]", 1)[0],
+        "kb_exchange": _shim.ffi.new("struct kb_exchange[]", 1)[0],
     }
     assert {name: sorted(dir(struct)) for name, struct in made.items()} == {
         name: sorted(field.name for field in fields) for name, fields in c_structures().items()

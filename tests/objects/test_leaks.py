@@ -11,9 +11,10 @@ import pytest
 
 import kvmbind
 from kvmbind import guests
-from kvmbind.kvm import epoll, eventfd, memory, vcpu, vm
+from kvmbind.kvm import epoll, eventfd, memory, slots, vcpu, vm
 
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Literal
 
 pytestmark = pytest.mark.kvm
@@ -65,11 +66,11 @@ def test_guests_that_come_and_go_leave_fds_threads_and_mappings_as_they_were(
     assert held() == before
 
 
-STEPS = [
+STEPS: list[tuple[type | ModuleType, str]] = [
     (vm.Vm, "__init__"),
     (memory.Memory, "__init__"),
     (memory.Mapping, "__init__"),
-    (vm.Vm, "set_memory"),
+    (slots, "exchange"),
     (vcpu.Vcpu, "__init__"),
     (vcpu.Vcpu, "start_real"),
     (eventfd.EventFd, "create"),
@@ -83,7 +84,7 @@ STEPS = [
 
 @pytest.mark.parametrize(("owner", "step"), STEPS, ids=[f"{owner.__name__}.{step}" for owner, step in STEPS])
 def test_a_step_that_fails_leaks_nothing_and_the_next_try_works(
-    owner: type, step: str, monkeypatch: pytest.MonkeyPatch
+    owner: type | ModuleType, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_a_guest()
     before = held()

@@ -16,7 +16,8 @@ from kvmbind import guests, zx
 from kvmbind.zx import Status
 
 if TYPE_CHECKING:
-    from kvmbind._shim import CData
+    from collections.abc import Sequence
+
     from tests.conftest import Boot, MakeInterrupt, WaitUntil
 
 ENTRY = 0x1000
@@ -161,16 +162,17 @@ def test_triggers_still_land_in_a_running_vcpu_whose_guest_and_memory_are_closed
 
 @pytest.mark.kvm
 def test_a_guest_does_not_close_its_vm_while_somebody_maps_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kvmbind.kvm import slots
     from kvmbind.kvm.vm import Vm
 
     order: list[str] = []
     inside, go_on = threading.Event(), threading.Event()
-    set_memory, close = Vm.set_memory, Vm.close
+    exchange, close = slots.exchange, Vm.close
 
-    def slowly(vm: Vm, slot: int, addr: int, size: int, host: CData, *, flags: int = 0) -> None:
+    def slowly(exchanges: Sequence[slots.Exchange]) -> None:
         inside.set()
         assert go_on.wait(DEADLINE_S)
-        set_memory(vm, slot, addr, size, host, flags=flags)
+        exchange(exchanges)
         order.append("mapped")
 
     def recorded(vm: Vm) -> None:
@@ -180,7 +182,7 @@ def test_a_guest_does_not_close_its_vm_while_somebody_maps_memory(monkeypatch: p
     with kvmbind.Vmo.create(4096) as vmo:
         guest = kvmbind.Guest.create()
         with guest.vmar.duplicate() as vmar:
-            monkeypatch.setattr(Vm, "set_memory", slowly)
+            monkeypatch.setattr(slots, "exchange", slowly)
             monkeypatch.setattr(Vm, "close", recorded)
             mapping = Thread(lambda: vmar.map(vmo, 0))
             assert inside.wait(DEADLINE_S)

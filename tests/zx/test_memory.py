@@ -16,6 +16,8 @@ from kvmbind.zx import (
     ZX_VM_PERM_READ,
     ZX_VM_PERM_WRITE,
     ZX_VM_SPECIFIC,
+    ZX_VM_SPECIFIC_OVERWRITE,
+    ZX_VMO_RESIZABLE,
     PortPacket,
     Status,
 )
@@ -87,6 +89,90 @@ def test_the_guest_finds_nothing_past_the_end_of_a_vmo(make: Maker) -> None:
     guest, vmo = guest_with_room(make, READ_FOUR), make.vmo(2 * PAGE)
     make.map(guest.vmar, vmo, PLACE, 4 * PAGE)
     assert what_it_reads(make.vcpu(guest.guest)) == [0, 0, None, None]
+
+
+def test_each_write_past_the_end_of_a_vmo_is_an_access_to_no_memory(make: Maker) -> None:
+    guest, vmo = guest_with_room(make, WRITE_FOUR), make.vmo(2 * PAGE)
+    make.map(guest.vmar, vmo, PLACE, 4 * PAGE)
+    vcpu = make.vcpu(guest.guest)
+    written = [next_event(vcpu) for _ in range(2)]
+    places = [(PLACE + page * PAGE, bytes([0x61 + page])) for page in (2, 3)]
+    assert written == [kvmbind.Access("memory", addr, 1, is_write=True, data=data) for addr, data in places]
+    assert zx.zx_vmo_get_size(vmo) == (Status.OK, 2 * PAGE)
+
+
+@pytest.mark.parametrize("pages", [0, 1, 3])
+def test_the_guest_finds_nothing_of_what_a_vmo_has_lost_and_zeros_when_it_grows_again(make: Maker, pages: int) -> None:
+    vmo = make.vmo(4 * PAGE, ZX_VMO_RESIZABLE)
+    for page in range(4):
+        assert zx.zx_vmo_write(vmo, bytes([0x10 + page]), page * PAGE) is Status.OK
+    guest = guest_with_room(make, READ_FOUR)
+    make.map(guest.vmar, vmo, PLACE, 4 * PAGE)
+    kept: list[int | None] = [0x10 + page for page in range(pages)]
+    assert zx.zx_vmo_set_size(vmo, pages * PAGE) is Status.OK
+    assert what_it_reads(make.vcpu(guest.guest)) == kept + [None] * (4 - pages)
+    assert zx.zx_vmo_set_size(vmo, 9 * PAGE) is Status.OK
+    assert what_it_reads(make.vcpu(guest.guest)) == kept + [0] * (4 - pages)
+
+
+def test_all_guests_that_have_a_vmo_find_its_new_size(make: Maker) -> None:
+    vmo = make.vmo(PAGE, ZX_VMO_RESIZABLE)
+    guests = [guest_with_room(make, READ_FOUR) for _ in range(3)]
+    for guest in guests:
+        make.map(guest.vmar, vmo, PLACE, 4 * PAGE)
+    assert zx.zx_handle_close(guests.pop().guest) is Status.OK
+    for pages, found in [(4, [0, 0, 0, 0]), (2, [0, 0, None, None]), (3, [0, 0, 0, None])]:
+        assert zx.zx_vmo_set_size(vmo, pages * PAGE) is Status.OK
+        assert [what_it_reads(make.vcpu(guest.guest)) for guest in guests] == [found] * 2
+
+
+#: Permissions of the second and third of four pages, what each of four reads finds, which writes are refused.
+PROTECTED = [
+    (ZX_VM_PERM_READ, [0x10, 0x11, 0x12, 0x13], [1, 2]),
+    (ZX_VM_PERM_READ | ZX_VM_PERM_WRITE, [0x10, 0x11, 0x12, 0x13], []),
+    (0, [0x10, None, None, 0x13], [1, 2]),
+]
+
+
+@pytest.mark.parametrize(("options", "found", "refused"), PROTECTED)
+def test_the_guest_may_do_what_protect_left_it_and_anything_else_is_an_access_to_no_memory(
+    make: Maker, options: int, found: list[int | None], refused: list[int]
+) -> None:
+    for image in (READ_FOUR, WRITE_FOUR):
+        guest, vmo = guest_with_room(make, image), four_pages(make)
+        make.map(guest.vmar, vmo, PLACE, 4 * PAGE)
+        assert zx.zx_vmar_protect(guest.vmar, options, PLACE + PAGE, 2 * PAGE) is Status.OK
+        vcpu = make.vcpu(guest.guest)
+        if image is READ_FOUR:
+            assert what_it_reads(vcpu) == found
+            continue
+        for page in refused:
+            addr, data = PLACE + page * PAGE, bytes([0x61 + page])
+            assert next_event(vcpu) == kvmbind.Access("memory", addr, 1, is_write=True, data=data)
+        assert isinstance(next_event(vcpu), int)
+        assert first_bytes(vmo) == bytes(0x10 + p if p in refused else 0x61 + p for p in range(4))
+
+
+@pytest.mark.parametrize("image", [READ_FOUR, WRITE_FOUR], ids=["read", "write"])
+def test_a_mapping_that_the_guest_may_not_read_is_no_memory_to_it_until_it_may(make: Maker, image: bytes) -> None:
+    guest, vmo = guest_with_room(make, image), four_pages(make)
+    make.map(guest.vmar, vmo, PLACE, 4 * PAGE, 0)
+    event = next_event(make.vcpu(guest.guest))
+    assert isinstance(event, kvmbind.Access)
+    assert (event.addr, event.is_write) == (PLACE, image is WRITE_FOUR)
+    options = ZX_VM_PERM_READ | ZX_VM_PERM_WRITE
+    assert zx.zx_vmar_protect(guest.vmar, options, PLACE, 4 * PAGE) is Status.OK
+    assert isinstance(next_event(make.vcpu(guest.guest)), int)
+
+
+def test_an_overwrite_takes_the_place_of_what_was_there_and_splits_the_rest(make: Maker) -> None:
+    guest, vmo, other = guest_with_room(make, READ_FOUR), four_pages(make), make.vmo(2 * PAGE)
+    zx.zx_vmo_write(other, b"\x77", 0)
+    make.map(guest.vmar, vmo, PLACE, 4 * PAGE)
+    vcpu = make.vcpu(guest.guest)
+    assert next_event(vcpu) == 0x10
+    make.map(guest.vmar, other, PLACE + PAGE, 2 * PAGE, ZX_VM_PERM_READ | ZX_VM_SPECIFIC_OVERWRITE)
+    assert [next_event(vcpu) for _ in range(3)] == [0x77, 0, 0x13]
 
 
 def test_what_the_guest_writes_is_in_the_vmo(make: Maker) -> None:

@@ -84,10 +84,12 @@ CALLS: dict[str, dict[str, Bad]] = {
     "zx_vmar_map": {
         "vmar": HANDLE, "options": U32, "vmar_offset": U64, "vmo": HANDLE, "vmo_offset": U64, "length": U64,
     },
+    "zx_vmar_protect": {"vmar": HANDLE, "options": U32, "addr": U64, "length": U64},
     "zx_vmar_unmap": {"vmar": HANDLE, "addr": U64, "length": U64},
     "zx_vmo_create": {"size": U64, "options": U32},
     "zx_vmo_get_size": {"vmo": HANDLE},
     "zx_vmo_read": {"vmo": HANDLE, "offset": U64, "length": U64},
+    "zx_vmo_set_size": {"vmo": HANDLE, "size": U64},
     "zx_vmo_write": {"vmo": HANDLE, "offset": U64},
 }  # fmt: skip
 PARAMETERS = [(call, parameter) for call, parameters in CALLS.items() for parameter in parameters]
@@ -128,6 +130,7 @@ def good(make: Maker) -> dict[str, list[object]]:
     """Arguments with which each call would do its work."""
     guest = make.guest()
     interrupt, triggered, port, vmo = make.interrupt(0x40), make.interrupt(), make.port(), make.vmo(4096)
+    resizable = make.vmo(4096, zx.ZX_VMO_RESIZABLE)
     vcpu = make.vcpu(guest.guest)
     assert zx.zx_interrupt_trigger(triggered, 0, 1) is Status.OK
     arguments: dict[str, list[object]] = {
@@ -160,10 +163,12 @@ def good(make: Maker) -> dict[str, list[object]]:
         "zx_vcpu_resume": [vcpu],
         "zx_vcpu_write_state": [vcpu, ZX_VCPU_STATE, VcpuState()],
         "zx_vmar_map": [guest.vmar, 1, 0, vmo, 0, 4096],
+        "zx_vmar_protect": [guest.vmar, 1, 0x9000, 4096],
         "zx_vmar_unmap": [guest.vmar, 0x8000, 4096],
         "zx_vmo_create": [4096, 0],
         "zx_vmo_get_size": [vmo],
         "zx_vmo_read": [vmo, 0, 1],
+        "zx_vmo_set_size": [resizable, 4096],
         "zx_vmo_write": [vmo, b"1", 0],
     }
     return arguments

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from array import array
 from typing import TYPE_CHECKING
 
 import pytest
 
+import kvmbind
 from kvmbind import zx
 from kvmbind.zx import (
     ZX_RIGHT_NONE,
@@ -109,6 +112,81 @@ def test_calls_look_at_the_handle_the_type_and_the_right_before_the_range(make: 
     ]:
         assert zx.zx_vmo_read(reader, TOP, 1) == (status, b"")
         assert zx.zx_vmo_write(writer, b"1", TOP) is status
+
+
+RESIZED = [(0, 0), (1, PAGE), (PAGE, PAGE), (PAGE + 1, 2 * PAGE), (1 << 40, 1 << 40), (LARGEST, LARGEST)]
+
+
+@pytest.mark.parametrize(("size", "rounded"), RESIZED)
+def test_set_size_rounds_up_to_pages(make: Maker, size: int, rounded: int) -> None:
+    vmo = make.vmo(2 * PAGE, ZX_VMO_RESIZABLE)
+    assert zx.zx_vmo_set_size(vmo, size) is OK
+    assert zx.zx_vmo_get_size(vmo) == (OK, rounded)
+
+
+def test_what_was_cut_off_is_zero_when_the_vmo_grows_again_and_the_rest_is_kept(make: Maker) -> None:
+    vmo = make.vmo(3 * PAGE, ZX_VMO_RESIZABLE)
+    assert zx.zx_vmo_write(vmo, b"1" * 3 * PAGE, 0) is OK
+    assert zx.zx_vmo_set_size(vmo, PAGE) is OK
+    assert zx.zx_vmo_read(vmo, PAGE, 1) == (OUT_OF_RANGE, b"")
+    assert zx.zx_vmo_write(vmo, b"1", PAGE) is OUT_OF_RANGE
+    assert zx.zx_vmo_set_size(vmo, 3 * PAGE) is OK
+    assert zx.zx_vmo_read(vmo, 0, 3 * PAGE) == (OK, b"1" * PAGE + bytes(2 * PAGE))
+
+
+#: Handle, size, and the first fault; each row has one of a later step too.
+SET_SIZE_ORDER = [
+    ("a closed handle", "closed", TOP, Status.BAD_HANDLE),
+    ("another type", "port", TOP, Status.WRONG_TYPE),
+    ("no right to write, of a fixed size", "no write", TOP, Status.ACCESS_DENIED),
+    ("a fixed size, before the range", "fixed", TOP, Status.UNAVAILABLE),
+    ("a fixed size, also when it is the same", "fixed", PAGE, Status.UNAVAILABLE),
+    ("a size that cannot be rounded up, before a view of it all", "viewed", LARGEST + 1, OUT_OF_RANGE),
+    ("beyond what a page can be added to", "viewed", TOP, OUT_OF_RANGE),
+    ("below a live view", "viewed", 0, Status.BAD_STATE),
+    ("at the end of a live view", "viewed", PAGE, OK),
+    ("beyond a live view", "viewed", 2 * PAGE, OK),
+]
+
+
+@pytest.mark.parametrize(
+    ("handle", "size", "status"), [row[1:] for row in SET_SIZE_ORDER], ids=[row[0] for row in SET_SIZE_ORDER]
+)
+def test_set_size_answers_with_the_first_fault_and_changes_nothing(
+    make: Maker, handle: str, size: int, status: Status
+) -> None:
+    fixed, viewed = make.vmo(PAGE), make.vmo(PAGE, ZX_VMO_RESIZABLE)
+    view = kvmbind.Vmo.borrow(viewed).view()
+    found = {"closed": make.closed(), "port": make.port(), "fixed": fixed, "viewed": viewed}
+    found["no write"] = make.without(fixed, ZX_RIGHT_WRITE)
+    assert zx.zx_vmo_set_size(found[handle], size) is status
+    assert zx.zx_vmo_get_size(fixed) == (OK, PAGE)
+    assert zx.zx_vmo_get_size(viewed) == (OK, size if status is OK else PAGE)
+    view.release()
+    assert zx.zx_vmo_set_size(viewed, 0) is OK
+
+
+def test_reads_and_writes_beside_resizing_are_whole_or_out_of_range(make: Maker) -> None:
+    vmo, done = make.vmo(8 * PAGE, ZX_VMO_RESIZABLE), threading.Event()
+    found: list[object] = []
+
+    def use() -> None:
+        while not done.is_set():
+            status, data = zx.zx_vmo_read(vmo, PAGE, 7 * PAGE)
+            found.append((status, len(data)))
+            found.append(zx.zx_vmo_write(vmo, b"1" * 7 * PAGE, PAGE))
+
+    threads = [threading.Thread(target=use) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for turn in range(1000):
+        assert zx.zx_vmo_set_size(vmo, (1 + turn % 2 * 7) * PAGE) is OK
+        assert zx.zx_vmo_get_size(vmo) == (OK, (1 + turn % 2 * 7) * PAGE)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert set(found) <= {(OK, 7 * PAGE), (OUT_OF_RANGE, 0), OK, OUT_OF_RANGE}
+    assert os.fstat(kvmbind.Vmo.borrow(vmo).fileno()).st_size == 8 * PAGE
 
 
 def test_the_size_needs_no_right(make: Maker) -> None:
