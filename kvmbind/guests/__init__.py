@@ -23,6 +23,7 @@ What the images that take interrupts have in common:
 | `SPINNER` | 40h | counts at 8000h + 4 * APIC id, in a loop with no HLT; any number of VCPUs, ids 0..255 |
 | `MASKED` | 40h | interrupts off until the dword at 7100h is not 0; then counts at 8000h, in HLT; one VCPU |
 | `FORGETFUL` | 40h | counts at 8000h, in HLT, and never ends it: a faithful APIC gives it one; one VCPU |
+| `SMP` | 40h | counts at 8000h + 4 * APIC id, in HLT; 41h makes VCPU 0 start those that wait for SIPI |
 | `NMI` | 2 | counts non-maskable interrupts at 8000h, in HLT; one VCPU |
 | `BURST` | 40h | when ready, OUT of 0..199 to port 80h (200 exits); then counts at 8000h, in HLT; one VCPU |
 
@@ -62,6 +63,7 @@ NMI: bytes
 PORT_LOOP: bytes
 PROBE: bytes
 RINGER: bytes
+SMP: bytes
 SPINNER: bytes
 STAMP: bytes
 STRINGS: bytes
@@ -78,6 +80,7 @@ __all__ = [
     "PORT_LOOP",
     "PROBE",
     "RINGER",
+    "SMP",
     "SPINNER",
     "STAMP",
     "STRINGS",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # struct kvm_msrs with one entry: nmsrs, pad, index, reserved, data
 _MSR = struct.Struct("<IIIIQ")
+_APIC_BASE_X2APIC = 1 << 10
 _MP_STATE = struct.Struct("<I")
 
 # ioctls of <linux/kvm.h>
@@ -83,6 +84,15 @@ class Vcpu:
     def start_long(self, entry: int) -> None:
         """Sets 64-bit mode with RIP = entry and CR3 = 0."""
         check(lib.kb_vcpu_start_long(self.struct, entry), "KVM_SET_SREGS")
+
+    def start_waiting(self) -> None:
+        """Makes it wait for INIT and SIPI from another vCPU. The one with APIC id 0 would start at INIT alone."""
+        self.write_mp_state(registers.MpState.UNINITIALIZED)
+
+    def leave_x2apic(self) -> None:
+        """Puts the local APIC into xAPIC mode, as firmware finds it."""
+        special = self.read_special()
+        self.write_special(special._replace(apic_base=special.apic_base & ~_APIC_BASE_X2APIC))
 
     # Reads and writes of its state: the kernel first finishes an instruction that was answered. A read while an access
     # waits for its answer gives the state before the instruction; a write is EBUSY then, and struct.error for a value

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kvmbind.objects.interrupt import Interrupt
     from kvmbind.objects.port import Port
     from kvmbind.objects.runner import OnPacket
+    from kvmbind.zircon.guest import StartMode
     from kvmbind.zircon.handles import Entry
 
 
@@ -187,13 +188,19 @@ class Guest(KernelObject[GuestDispatcher]):
         del mapping  # kept the address valid
 
     def start_vcpu(
-        self, entry: int = 0, *, mode: Literal["real", "long"] = "real", on_packet: OnPacket | None = None
+        self,
+        entry: int = 0,
+        *,
+        mode: StartMode = "real",
+        apic: Literal["x2apic", "xapic"] = "x2apic",
+        on_packet: OnPacket | None = None,
     ) -> Vcpu:
         """Makes a VCPU and enters it on a daemon thread of its own, until it is kicked or closed.
 
         Args:
             entry: As of `Vcpu.create`.
             mode: As of `Vcpu.create`.
+            apic: As of `Vcpu.create`.
             on_packet: Called on that thread with the Vcpu and each packet; answers reads by `vcpu.write_io`. What it
                 raises ends the thread, and `close` or `join` raises it. Without it a packet is such an error.
 
@@ -203,7 +210,7 @@ class Guest(KernelObject[GuestDispatcher]):
         Raises:
             ZxError: As of `Vcpu.create`.
         """
-        vcpu_of = Runner(lambda: Vcpu.create(self, entry, mode=mode), on_packet)
+        vcpu_of = Runner(lambda: Vcpu.create(self, entry, mode=mode, apic=apic), on_packet)
         vcpu = vcpu_of.vcpu
         assert vcpu is not None
         vcpu._runner = vcpu_of

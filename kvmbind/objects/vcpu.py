@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kvmbind.kvm.stats import VcpuStats
     from kvmbind.objects.guest import Guest
     from kvmbind.objects.runner import Runner
+    from kvmbind.zircon.guest import StartMode
     from kvmbind.zircon.handles import Entry
 
     P = ParamSpec("P")
@@ -48,26 +49,34 @@ class Vcpu(WaitableObject[VcpuDispatcher]):
     _DISPATCHER = VcpuDispatcher
 
     @classmethod
-    def create(cls, guest: Guest, entry: int = 0, *, mode: Literal["real", "long"] = "real") -> Self:
+    def create(
+        cls, guest: Guest, entry: int = 0, *, mode: StartMode = "real", apic: Literal["x2apic", "xapic"] = "x2apic"
+    ) -> Self:
         """Makes the guest's next VCPU, owned by the calling thread. Needs ZX_RIGHT_MANAGE_PROCESS of the guest.
 
         Args:
             guest: Kept alive by the VCPU.
             entry: Guest-physical address of the first instruction, in real mode below 1 MiB.
             mode: "real": CS = entry >> 4, IP = entry & 15, all else zero. "long": Zircon's first VCPU: 64-bit,
-                paging on, CR3 = 0.
+                paging on, CR3 = 0. "wait-for-sipi": `enter` waits until another VCPU sends INIT and SIPI, which says
+                where it starts; as INIT leaves it, its local APIC takes nothing until the guest sets its SVR. Not the
+                guest's first VCPU.
+            apic: The mode of its local APIC. In xAPIC mode, which firmware starts in, a guest reaches it at FEE00000h;
+                what is bound to several VCPUs reaches them in x2APIC mode only.
 
         Raises:
-            InvalidArgsError: `entry` or `mode` is none.
+            InvalidArgsError: `entry`, `mode` or `apic` is none, or does not go with another or with the APIC id.
             NoResourcesError: The guest has had as many as KVM allows.
         """
         call = "zx_vcpu_create"
         owner = guest._object(call, ZX_RIGHT_MANAGE_PROCESS)
-        if mode not in ("real", "long"):
-            raise InvalidArgsError(call, f'mode {mode!r} is not "real" or "long"')
+        if mode not in ("real", "long", "wait-for-sipi"):
+            raise InvalidArgsError(call, f'mode {mode!r} is not "real", "long" or "wait-for-sipi"')
+        if apic not in ("x2apic", "xapic"):
+            raise InvalidArgsError(call, f'apic {apic!r} is not "x2apic" or "xapic"')
         if entry < 0:
             raise InvalidArgsError(call, f"entry {entry} is negative")
-        return cls._wrap(VcpuDispatcher(owner, entry, long_mode=mode == "long"))
+        return cls._wrap(VcpuDispatcher(owner, entry, mode, x2apic=apic == "x2apic"))
 
     def _attach(self, entry: Entry, *, owned: bool) -> None:
         super()._attach(entry, owned=owned)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from kvmbind.zircon.resource import ResourceDispatcher
 
 ADDRESS_BITS_MAX = 48
+_XAPIC_ID_MAX = 254
+StartMode = Literal["real", "long", "wait-for-sipi"]
 
 
 class GuestDispatcher(Dispatcher):
@@ -73,7 +75,7 @@ class GuestDispatcher(Dispatcher):
         """Returns a dispatcher for its address space."""
         return VmarDispatcher(self.space)
 
-    def make_vcpu(self, call: str, entry: int, *, long_mode: bool) -> tuple[Vcpu, int]:
+    def make_vcpu(self, call: str, entry: int, mode: StartMode, *, x2apic: bool) -> tuple[Vcpu, int]:
         """Makes the next vCPU and sets its start state; the caller holds the guest.
 
         Returns:
@@ -81,7 +83,7 @@ class GuestDispatcher(Dispatcher):
 
         Raises:
             NoResourcesError: As many as KVM allows have been made.
-            InvalidArgsError: `entry` is outside the address space, or in real mode above 1 MiB.
+            InvalidArgsError: `entry` is none of this mode; the first VCPU cannot wait; no xAPIC has such an id.
             ZxError: What the kernel answered.
         """
         from kvmbind.kvm.vcpu import Vcpu
@@ -89,20 +91,28 @@ class GuestDispatcher(Dispatcher):
         with self._creation:
             if self._next_apic_id == self._vcpus_max:
                 raise NoResourcesError(call, f"the guest has had {self._vcpus_max} VCPUs; KVM frees no id")
-            limit = self.space.size if long_mode else min(self.space.size, 1 << 20)
-            if entry >= limit:
-                raise InvalidArgsError(call, f"entry {entry:#x} is not below {limit:#x}")
+            self._check_start(call, entry, mode, x2apic=x2apic)
             try:
                 vcpu = self._next_vcpu(Vcpu)
                 apic_id = self._next_apic_id - 1
             except OSError as error:
                 raise from_os_error(call, error) from error
         try:
-            (vcpu.start_long if long_mode else vcpu.start_real)(entry)
+            _start(vcpu, entry, mode, x2apic=x2apic)
         except OSError as error:
             vcpu.close()
             raise from_os_error(call, error) from error
         return vcpu, apic_id
+
+    def _check_start(self, call: str, entry: int, mode: StartMode, *, x2apic: bool) -> None:
+        limit = {"real": 1 << 20, "long": self.space.size, "wait-for-sipi": 1}[mode]
+        if entry >= min(limit, self.space.size):
+            hint = "SIPI says where it starts" if mode == "wait-for-sipi" else f"it is not below {limit:#x}"
+            raise InvalidArgsError(call, f"entry {entry:#x}: {hint}")
+        if mode == "wait-for-sipi" and not self._next_apic_id:
+            raise InvalidArgsError(call, "the first VCPU is the one that starts the others: it cannot wait for SIPI")
+        if not x2apic and self._next_apic_id > _XAPIC_ID_MAX:
+            raise InvalidArgsError(call, f"APIC id {self._next_apic_id} is above {_XAPIC_ID_MAX}: no xAPIC has it")
 
     def _next_vcpu(self, make: type[Vcpu]) -> Vcpu:
         while True:
@@ -139,3 +149,14 @@ class GuestDispatcher(Dispatcher):
         self.vm.close()
         self.space.release()
         self._resource.drop()
+
+
+def _start(vcpu: Vcpu, entry: int, mode: StartMode, *, x2apic: bool) -> None:
+    if mode == "long":
+        vcpu.start_long(entry)
+    else:
+        vcpu.start_real(entry)
+    if not x2apic:
+        vcpu.leave_x2apic()
+    if mode == "wait-for-sipi":
+        vcpu.start_waiting()

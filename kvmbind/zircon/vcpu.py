@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from kvmbind.kvm.registers import Registers
     from kvmbind.kvm.stats import VcpuStats
     from kvmbind.kvm.vcpu import Vcpu
-    from kvmbind.zircon.guest import GuestDispatcher
+    from kvmbind.zircon.guest import GuestDispatcher, StartMode
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -75,22 +75,23 @@ class VcpuDispatcher(Dispatcher):
     DEFAULT_RIGHTS: ClassVar[int] = ZX_DEFAULT_VCPU_RIGHTS
     WAITABLE: ClassVar[bool] = True
 
-    def __init__(self, guest: GuestDispatcher, entry: int, *, long_mode: bool = False) -> None:
+    def __init__(self, guest: GuestDispatcher, entry: int, mode: StartMode = "real", *, x2apic: bool = True) -> None:
         """Makes the guest's next VCPU, owned by the calling thread.
 
         Args:
             guest: Held from now on.
-            entry: Guest-physical address of the first instruction.
-            long_mode: Whether it starts in Zircon's state of a first VCPU (64-bit, CR3 = 0), or in real mode.
+            entry: Guest-physical address of the first instruction; 0 if it waits for SIPI.
+            mode: "real"; "long": Zircon's state of a first VCPU (64-bit, CR3 = 0); "wait-for-sipi".
+            x2apic: Whether its local APIC starts in x2APIC mode, or in xAPIC mode.
 
         Raises:
             NoResourcesError: The guest has had as many as KVM allows.
-            InvalidArgsError: `entry` is outside the address space.
+            InvalidArgsError: `entry` is none of this mode; the first VCPU cannot wait; no xAPIC has such an id.
             ZxError: What the kernel answered.
         """
         guest.hold()
         try:
-            self.kvm, self.apic_id = guest.make_vcpu("zx_vcpu_create", entry, long_mode=long_mode)
+            self.kvm, self.apic_id = guest.make_vcpu("zx_vcpu_create", entry, mode, x2apic=x2apic)
         except BaseException:
             guest.drop()
             raise

@@ -129,7 +129,9 @@ def test_another_thread_may_not_touch_its_state(kvm_guest: Guest, use: Callable[
         (-1, "real", "entry -1 is negative"),
         (1 << 20, "real", "is not below 0x100000"),
         (1 << 48, "long", "is not below"),
-        (0, "protected", 'mode \'protected\' is not "real" or "long"'),
+        (0, "protected", 'mode \'protected\' is not "real", "long" or "wait-for-sipi"'),
+        (0, "wait-for-sipi", "the first VCPU is the one that starts the others"),
+        (0x1000, "wait-for-sipi", "SIPI says where it starts"),
     ],
 )
 def test_create_refuses_what_is_no_entry_or_mode(kvm_guest: Guest, entry: int, mode: str, hint: str) -> None:
