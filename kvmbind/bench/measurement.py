@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kvmbind.bench import counters, host
 from kvmbind.bench.affinity import on_cpu
@@ -14,10 +15,11 @@ from kvmbind.bench.mechanisms import MECHANISMS, Lab
 from kvmbind.bench.plan import PlanError, make_plan
 from kvmbind.bench.probe import Pace, calibrate
 from kvmbind.bench.report import Report, Result, Turn
+from kvmbind.bench.run import Step
 from kvmbind.bench.warning import warnings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kvmbind.bench.mechanisms import Mechanism
     from kvmbind.bench.plan import Answer, GuestState, Plan
@@ -34,14 +36,6 @@ MEASURES = {
     "due": "from when the trigger was due to the first instruction of the guest's handler",
     "due-seen": "from when the trigger was due until the host sees the handler's answer",
 }
-
-
-class Step(NamedTuple):
-    """How far a run is: told after each turn."""
-
-    done: int
-    total: int
-    name: str
 
 
 def latency(
@@ -96,7 +90,7 @@ def latency(
 
 
 def plan_latency(
-    mechanisms: Sequence[str],
+    mechanisms: Iterable[str] | None,
     *,
     n: int,
     guest_state: str,
@@ -108,18 +102,23 @@ def plan_latency(
     warmup: int,
     repeat: int,
 ) -> Plan:
-    """Checks the options of `latency` before anything is measured, with its errors."""
-    unknown = [name for name in mechanisms if name not in MECHANISMS]
+    """Checks the options of `latency` before anything is measured, with its errors.
+
+    `mechanisms` may be None: all that can be measured so.
+    """
+    names = tuple(MECHANISMS if mechanisms is None else mechanisms)
+    unknown = [name for name in names if name not in MECHANISMS]
     if unknown:
         raise PlanError(f"there is no mechanism {unknown[0]!r}: choose from {', '.join(MECHANISMS)}")
     plan = make_plan(
-        tuple(mechanisms), n=n, guest_state=guest_state, answer=answer, vcpus=vcpus, rate_hz=rate_hz, gap_us=gap_us,
+        names, n=n, guest_state=guest_state, answer=answer, vcpus=vcpus, rate_hz=rate_hz, gap_us=gap_us,
         pin=tuple(pin), warmup=warmup, repeat=repeat, halt_poll_ns=host.read_host().halt_poll_ns,
     )  # fmt: skip
-    for name in plan.mechanisms:
-        refusal = MECHANISMS[name].refusal(plan)
-        if refusal:
-            raise PlanError(f"{name} cannot be measured so: {refusal}")
+    refusals = {name: refusal for name in plan.mechanisms if (refusal := MECHANISMS[name].refusal(plan))}
+    if mechanisms is None:
+        return plan._replace(mechanisms=tuple(name for name in plan.mechanisms if name not in refusals))
+    for name, refusal in refusals.items():
+        raise PlanError(f"{name} cannot be measured so: {refusal}")
     return plan
 
 
@@ -129,13 +128,14 @@ class LatencyRun:
     Threads: one.
     """
 
-    def __init__(self, plan: Plan, progress: Callable[[Step], object] | None = None) -> None:
-        """Measures nothing yet; `progress` is called after each turn."""
+    def __init__(self, plan: Plan) -> None:
+        """Measures nothing yet."""
         self.plan = plan
-        self._progress = progress
+        self.on_step: Callable[[Step], object] | None = None
         self._turns: dict[str, list[Turn]] = {name: [] for name in plan.mechanisms}
         self._stamped: dict[str, bool] = {}
         self._created = datetime.now(UTC).isoformat(timespec="seconds")
+        self._start_s = time.monotonic()
         self._noise_before = self._noise = host.read_noise()
 
     def measure(self) -> None:
@@ -167,18 +167,21 @@ class LatencyRun:
                 turn = self._take_turn(mechanism, n, ticks_per_ns)
                 self._turns[mechanism.NAME].append(turn)
                 done += 1
-                if self._progress is not None:
-                    self._progress(Step(done, total, mechanism.NAME))
+                if self.on_step is not None:
+                    self.on_step(Step(done, total, mechanism.NAME))
 
     def _take_turn(self, mechanism: Mechanism, n: int, ticks_per_ns: float) -> Turn:
         if self.plan.warmup:
             mechanism.rounds(self.plan.warmup)
         gc.collect()
         woken, before = mechanism.host_wakeups, mechanism.target.snapshot()
+        start_s = time.monotonic()
         rounds = mechanism.rounds(n)
+        length_s = time.monotonic() - start_s
         after, woken = mechanism.target.snapshot(), mechanism.host_wakeups - woken
         counted = counters.between(before, after, n)._replace(host_wakeups=woken)
-        return Turn(_times(rounds, ticks_per_ns, stamped=self._stamped[mechanism.NAME]), counted)
+        times = _times(rounds, ticks_per_ns, stamped=self._stamped[mechanism.NAME])
+        return Turn(times, counted, start_s - self._start_s, length_s)
 
     def report(self) -> Report:
         """Returns what has been measured so far; a mechanism without a turn is not in it."""

@@ -11,6 +11,7 @@ from kvmbind.bench.distribution import Distribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from kvmbind.bench.counters import Counters
     from kvmbind.bench.distribution import Interval
@@ -21,10 +22,13 @@ class Turn(NamedTuple):
     """One repeat of one result.
 
     times: distributions by what they measure; each result of a report says which of them it shows.
+    start_s: when it began, in seconds since the run did. length_s: how long it took.
     """
 
     times: Mapping[str, Distribution]
     counters: Counters
+    start_s: float
+    length_s: float
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,39 @@ class Report:
         if self.base is None or self.base not in self:
             return None
         return distribution.ratio_of(self[name].per_repeat(percent), self[self.base].per_repeat(percent))
+
+    def save(self, path: str | Path) -> None:
+        """Writes it as JSON, with an HDR histogram of each turn; `document` has the schema. Needs the extra `bench`.
+
+        Raises:
+            OSError: It cannot be written; no half of it is left.
+        """
+        from kvmbind.bench import document
+
+        document.save(self, path)
+
+    def save_log(self, path: str | Path) -> None:
+        """Writes an HDR histogram log, tagged by result, that other viewers read. Needs the extra `bench`.
+
+        Raises:
+            OSError: It cannot be written; no half of it is left.
+        """
+        from kvmbind.bench import hdr
+        from kvmbind.bench.files import replace_whole
+
+        with replace_whole(path) as file:
+            file.write(hdr.log(self).encode("ascii"))
+
+    def plot(self, path: str | Path) -> None:
+        """Draws percentile curves and histograms of all results; .png or .svg. Needs the extra `bench`.
+
+        Raises:
+            OSError: It cannot be written; no half of it is left.
+            ValueError: The name ends in neither.
+        """
+        from kvmbind.bench import plot
+
+        plot.save(self, path)
 
 
 #: What `kvmbind.bench.latency` returns.

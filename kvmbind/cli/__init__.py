@@ -18,11 +18,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kvmbind.cli.failures import run_to_status
+from kvmbind.cli.parser import CommandParser
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    from kvmbind.cli.parser import Commands as Commands
 
 #: In the order in which `kvmbind --help` lists them.
 COMMANDS = ("bench", "doctor")
@@ -38,9 +39,9 @@ class _ShowVersion(argparse.Action):
         parser.exit()
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Returns the parser of the whole command line."""
-    parser = argparse.ArgumentParser(prog="kvmbind", description="Zircon's hypervisor objects on Linux KVM.")
+    parser = CommandParser(prog="kvmbind", description="Zircon's hypervisor objects on Linux KVM.")
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:

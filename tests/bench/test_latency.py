@@ -17,8 +17,8 @@ from kvmbind.kvm.memory import Memory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kvmbind.bench.measurement import Step
     from kvmbind.bench.plan import GuestState, Plan
+    from kvmbind.bench.run import Step
 
 pytestmark = pytest.mark.kvm
 
@@ -124,7 +124,8 @@ def test_with_a_rate_a_late_trigger_counts_from_when_it_was_due() -> None:
 
 def test_the_order_of_the_mechanisms_is_rotated() -> None:
     order: list[str] = []
-    run = LatencyRun(three(repeat=3), lambda step: order.append(step.name))
+    run = LatencyRun(three(repeat=3))
+    run.on_step = lambda step: order.append(step.name)
     run.measure()
     assert order == ["floor", "bound", "msi", "bound", "msi", "floor", "msi", "floor", "bound"]
 
@@ -134,7 +135,8 @@ def test_an_interrupted_run_reports_the_turns_that_it_has_finished() -> None:
         if step.done == 4:
             raise KeyboardInterrupt
 
-    run = LatencyRun(three(repeat=3), interrupt)
+    run = LatencyRun(three(repeat=3))
+    run.on_step = interrupt
     with pytest.raises(KeyboardInterrupt):
         run.measure()
     report = run.report()
@@ -154,9 +156,11 @@ def test_whatever_ends_a_run_closes_all_that_it_opened(count_fds: Callable[[], i
     plan = plan_latency(
         EVERY, n=2, guest_state="halted", answer="bell", vcpus=1, rate_hz=None, gap_us=0, pin=(), warmup=0, repeat=1
     )
+    run = LatencyRun(plan)
+    run.on_step = fail
     before, threads = count_fds(), threading.active_count()
     with pytest.raises(ZeroDivisionError):
-        LatencyRun(plan, fail).measure()
+        run.measure()
     assert (count_fds(), threading.active_count()) == (before, threads)
 
 

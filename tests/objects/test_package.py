@@ -108,8 +108,18 @@ def test_the_second_example_of_the_readme_prints_what_it_shows() -> None:
 
 
 @pytest.mark.kvm
+def test_the_measurement_of_the_readme_works_when_pasted_and_sees_no_return() -> None:
+    [example] = [block for block in readme_blocks("python") if "from kvmbind.bench import" in block]
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", example]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.endswith(" 0\n")
+
+
+@pytest.mark.kvm
 def test_the_test_of_the_readme_passes_where_kvm_is_required(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(readme_blocks("python")[2])
+    [test] = [block for block in readme_blocks("python") if "@pytest.mark.kvm" in block]
+    pytester.makepyfile(test)
     options = ("-W", "error", "--strict-markers", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
     # In a process of its own: pytester would unload here what that run has loaded, and the package keeps its names.
     pytester.runpytest_subprocess("--kvm=require", *options).assert_outcomes(passed=1)

@@ -1,0 +1,33 @@
+"""The parser of a command."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Commands = argparse._SubParsersAction["CommandParser"]
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose own commands may have a default: arguments that begin with no command's name are for that one."""
+
+    _default: str | None = None
+    _commands: Commands
+
+    def add_commands(self, default: str, metavar: str) -> Commands:
+        """Makes room for its commands; the name of the chosen one is in the arguments as `metavar` in lower case."""
+        self._default = default
+        self._commands = self.add_subparsers(dest=metavar.lower(), metavar=metavar, required=True)
+        return self._commands
+
+    def parse_known_args(  # type: ignore[override]  # the overloads differ in the namespace's class alone
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Puts the default's name in front where there is none."""
+        if self._default is not None and args is not None:
+            named = args and args[0] in (*self._commands.choices, "-h", "--help")
+            args = args if named else [self._default, *args]
+        return super().parse_known_args(args, namespace)
