@@ -7,8 +7,8 @@ import time
 import warnings
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from kvmbind.abi.constants import ZX_HANDLE_INVALID, ZX_RIGHT_SAME_RIGHTS
-from kvmbind.abi.errors import AccessDeniedError, BadHandleError
+from kvmbind.abi.constants import ZX_HANDLE_INVALID, ZX_MAX_NAME_LEN, ZX_RIGHT_SAME_RIGHTS
+from kvmbind.abi.errors import AccessDeniedError, BadHandleError, InvalidArgsError
 from kvmbind.kvm.calls import NEVER
 from kvmbind.zircon import handles
 from kvmbind.zircon.dispatcher import Dispatcher
@@ -166,3 +166,11 @@ def deadline_after(timeout_s: float | None) -> int:
     if timeout_s is None:
         return NEVER
     return min(time.monotonic_ns() + max(0, int(min(timeout_s * 1e9, NEVER))), NEVER)
+
+
+def encode_name(call: str, name: str) -> bytes:
+    """Returns the bytes of a name. InvalidArgsError if it does not fit, or has a NUL: Zircon would cut it there."""
+    encoded = name.encode()
+    if b"\0" in encoded or len(encoded) >= ZX_MAX_NAME_LEN:
+        raise InvalidArgsError(call, f"{name!r} is no name of at most {ZX_MAX_NAME_LEN - 1} bytes without a NUL")
+    return encoded

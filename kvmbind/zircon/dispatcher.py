@@ -6,6 +6,7 @@ import itertools
 import threading
 from typing import TYPE_CHECKING, ClassVar
 
+from kvmbind.abi.constants import ZX_MAX_NAME_LEN
 from kvmbind.abi.errors import BadHandleError, NotSupportedError
 from kvmbind.zircon.signals import Signals
 from kvmbind.zircon.waits import Seats
@@ -28,16 +29,29 @@ class Dispatcher:
     Threads: any thread may call any method. `_hold_lock` guards the count; `handle_count` is the handle table's.
     """
 
-    __slots__ = ("__weakref__", "_hold_lock", "_holds", "handle_count", "koid", "seats", "signals", "trigger_guard")
+    __slots__ = (
+        "__weakref__",
+        "_hold_lock",
+        "_holds",
+        "handle_count",
+        "koid",
+        "name",
+        "seats",
+        "signals",
+        "trigger_guard",
+    )
 
     TYPE: ClassVar[int]
     DEFAULT_RIGHTS: ClassVar[int]
     #: Whether zx_object_wait_* and zx_object_signal apply: its default rights contain ZX_RIGHT_WAIT.
     WAITABLE: ClassVar[bool]
+    #: Whether a user may name it.
+    NAMEABLE: ClassVar[bool] = False
 
-    def __init__(self, signals: int = 0) -> None:
+    def __init__(self, signals: int = 0, name: bytes = b"") -> None:
         """Starts with one hold, for the handles to come, and with these signals set."""
         self.koid = next(_koids)
+        self.name = _as_name(name)
         self.signals = Signals(signals)
         self.seats = Seats()
         self.trigger_guard: Trigger | None = None
@@ -86,8 +100,22 @@ class Dispatcher:
             raise NotSupportedError(call, f"a {type(self).__name__} has no signals")
         return self.signals
 
+    def rename(self, name: bytes) -> None:
+        """Gives it a name, of which the first 31 bytes count, up to a NUL.
+
+        Raises:
+            NotSupportedError: It is of a type that has none.
+        """
+        if not self.NAMEABLE:
+            raise NotSupportedError("zx_object_set_property", f"a {type(self).__name__} has no name")
+        self.name = _as_name(name)
+
     def on_zero_handles(self) -> None:
         """Called once, outside all locks, when the last handle is closed; others may still hold the object."""
 
     def _destroy(self) -> None:
         """Closes what the object owns. Called once, outside all locks, when nobody holds it any more."""
+
+
+def _as_name(name: bytes) -> bytes:
+    return name.partition(b"\0")[0][: ZX_MAX_NAME_LEN - 1]

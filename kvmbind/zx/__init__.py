@@ -42,6 +42,7 @@ from kvmbind.zx.port import zx_port_create as zx_port_create
 from kvmbind.zx.port import zx_port_queue as zx_port_queue
 from kvmbind.zx.port import zx_port_wait as zx_port_wait
 from kvmbind.zx.resource import get_root_resource as get_root_resource
+from kvmbind.zx.resource import zx_resource_create as zx_resource_create
 from kvmbind.zx.signals import zx_object_signal as zx_object_signal
 from kvmbind.zx.signals import zx_object_wait_async as zx_object_wait_async
 from kvmbind.zx.signals import zx_object_wait_one as zx_object_wait_one

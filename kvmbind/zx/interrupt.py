@@ -43,6 +43,7 @@ def zx_interrupt_create(resource: int, src_num: int, options: int) -> tuple[Stat
 
     Returns:
         The status and the interrupt. INVALID_ARGS for options or src_num; BAD_HANDLE; WRONG_TYPE for the resource;
+        OUT_OF_RANGE for a src_num outside the resource's range, before INVALID_ARGS for a physical one's options;
         NOT_SUPPORTED for level modes, which are not there yet; NO_RESOURCES without fds.
     """
     virtual = options == ZX_INTERRUPT_VIRTUAL
@@ -50,7 +51,10 @@ def zx_interrupt_create(resource: int, src_num: int, options: int) -> tuple[Stat
         if not virtual:
             if options & ZX_INTERRUPT_VIRTUAL:
                 return Status.INVALID_ARGS, ZX_HANDLE_INVALID
-            find(resource, ResourceDispatcher).require_irq("zx_interrupt_create")
+            root = find(resource, ResourceDispatcher)
+            if not unsigned(32, src_num):
+                return Status.INVALID_ARGS, ZX_HANDLE_INVALID
+            root.require_irq("zx_interrupt_create", src_num)
             mode = options & ZX_INTERRUPT_MODE_MASK
             if options & ~(ZX_INTERRUPT_MODE_MASK | ZX_INTERRUPT_REMAP_IRQ) or mode not in _MODES:
                 return Status.INVALID_ARGS, ZX_HANDLE_INVALID

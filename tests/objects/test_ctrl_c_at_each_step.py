@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import kvmbind
-from kvmbind.zx import ZX_USER_SIGNAL_0
+from kvmbind.zx import ZX_RSRC_KIND_IRQ, ZX_USER_SIGNAL_0
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,6 +98,14 @@ def make_a_vmo() -> None:
         vmo.write(b"x", 0)
 
 
+def make_a_resource() -> None:
+    with (
+        kvmbind.Resource.root() as root,
+        kvmbind.Resource.create(root, ZX_RSRC_KIND_IRQ, 0x40, 1, exclusive=True),
+    ):
+        pass
+
+
 def make_a_guest() -> None:
     with (
         kvmbind.Guest.create(memory=4096) as guest,
@@ -134,6 +142,7 @@ def _quick_collections() -> Iterator[None]:
         cancel_a_wait,
         make_a_port,
         make_a_vmo,
+        pytest.param(make_a_resource, marks=pytest.mark.kvm),
         pytest.param(make_a_guest, marks=pytest.mark.kvm),
         pytest.param(set_traps, marks=pytest.mark.kvm),
     ],

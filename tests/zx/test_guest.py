@@ -35,16 +35,11 @@ def test_create_looks_at_options_then_the_handle_then_its_type(make: Maker) -> N
 
 
 def test_create_refuses_a_resource_of_another_kind_as_of_wrong_type(make: Maker) -> None:
-    from kvmbind.zircon import handles
-    from kvmbind.zircon.resource import ResourceDispatcher
-
-    resource = make.resource()
-    handles.find(resource, ResourceDispatcher).kind = zx.ZX_RSRC_KIND_IRQ
-    assert zx.zx_guest_create(resource, 0) == (Status.WRONG_TYPE, 0, 0)
-    handles.find(resource, ResourceDispatcher).kind = zx.ZX_RSRC_KIND_HYPERVISOR
-    status, guest, vmar = zx.zx_guest_create(resource, 0)
-    assert status is OK
-    assert zx.zx_handle_close_many([guest, vmar]) is OK
+    root = make.resource()
+    irq = make.keep(zx.zx_resource_create(root, zx.ZX_RSRC_KIND_IRQ, 0, 256, b""))
+    vmex = make.keep(zx.zx_resource_create(root, zx.ZX_RSRC_KIND_VMEX, 0, 0, b""))
+    for resource in (irq, vmex):
+        assert zx.zx_guest_create(resource, 0) == (Status.WRONG_TYPE, 0, 0)
 
 
 def test_a_guest_outlives_its_resource(make: Maker) -> None:

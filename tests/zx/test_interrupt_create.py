@@ -72,15 +72,30 @@ def test_a_physical_interrupt_looks_at_the_resource_before_the_options(make: Mak
 
 @pytest.mark.kvm
 def test_a_resource_that_is_not_for_interrupts_is_of_wrong_type(make: Maker) -> None:
-    from kvmbind.zircon import handles
-    from kvmbind.zircon.resource import ResourceDispatcher
+    root = make.resource()
+    for kind in (zx.ZX_RSRC_KIND_HYPERVISOR, zx.ZX_RSRC_KIND_VMEX):
+        resource = make.keep(zx.zx_resource_create(root, kind, 0, 0, b""))
+        assert zx.zx_interrupt_create(resource, 256, 0x100) == (WRONG_TYPE, 0)
+    ports = make.keep(zx.zx_resource_create(root, zx.ZX_RSRC_KIND_IOPORT, 0, 256, b""))
+    assert zx.zx_interrupt_create(ports, 256, 0x100) == (WRONG_TYPE, 0)
 
-    resource = make.resource()
-    obj = handles.find(resource, ResourceDispatcher)
-    obj.kind = zx.ZX_RSRC_KIND_HYPERVISOR
-    assert zx.zx_interrupt_create(resource, 0x40, 0) == (WRONG_TYPE, 0)
-    obj.kind = zx.ZX_RSRC_KIND_IRQ
-    make.keep(zx.zx_interrupt_create(resource, 0x40, 0))
+
+@pytest.mark.kvm
+def test_the_vector_of_a_physical_interrupt_is_in_the_resources_range_before_anything_else_of_it(make: Maker) -> None:
+    resource = make.keep(zx.zx_resource_create(make.resource(), zx.ZX_RSRC_KIND_IRQ, 0x40, 2, b""))
+    for vector in (0, 0x3F, 0x42, 0xFF, 0x100, 0xFFFFFFFF):
+        assert zx.zx_interrupt_create(resource, vector, 0x100) == (Status.OUT_OF_RANGE, 0)
+    assert zx.zx_interrupt_create(resource, 0x40, 0x100) == (INVALID_ARGS, 0)
+    for vector in (0x40, 0x41):
+        make.keep(zx.zx_interrupt_create(resource, vector, 0))
+
+
+@pytest.mark.kvm
+def test_a_root_resource_is_for_every_vector(make: Maker) -> None:
+    root = make.resource()
+    assert zx.zx_interrupt_create(root, 256, 0) == (INVALID_ARGS, 0)
+    for vector in (0, 255):
+        make.keep(zx.zx_interrupt_create(root, vector, 0))
 
 
 #: Each call on the interrupt with the right that it needs.
