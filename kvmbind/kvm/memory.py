@@ -72,6 +72,10 @@ class Memory(Descriptor):
             rest = rest[written:]
             offset += written
 
+    def committed_bytes(self) -> int:
+        """Returns how much memory its pages take now: those that were touched."""
+        return os.fstat(self.fd).st_blocks * 512
+
     def map(self, offset: int, size: int) -> Mapping:
         """Maps a part of it into this process; it may reach past the end."""
         return Mapping(self.fd, offset, size)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvmbind.abi.constants import ZX_RIGHT_READ, ZX_RIGHT_WRITE
+from kvmbind.abi.constants import ZX_RIGHT_GET_PROPERTY, ZX_RIGHT_READ, ZX_RIGHT_SET_PROPERTY, ZX_RIGHT_WRITE
 from kvmbind.abi.errors import InvalidArgsError
+from kvmbind.objects.base import encode_name
 from kvmbind.objects.waitable import WaitableObject
 from kvmbind.zircon.vmo import VmoDispatcher
 
@@ -43,6 +44,20 @@ class Vmo(WaitableObject[VmoDispatcher]):
     def size(self) -> int:
         """Bytes, a multiple of 4096."""
         return self._object("zx_vmo_get_size").size
+
+    @property
+    def name(self) -> str:
+        """Its name, which ZX_INFO_VMO shows: at most 31 bytes of UTF-8, "" at first.
+
+        Mirrors ZX_PROP_NAME; needs ZX_RIGHT_GET_PROPERTY, and ZX_RIGHT_SET_PROPERTY to be set; InvalidArgsError for one
+        that is too long or has a NUL.
+        """
+        return self._object("zx_object_get_property", ZX_RIGHT_GET_PROPERTY).name.decode(errors="replace")
+
+    @name.setter
+    def name(self, name: str) -> None:
+        call = "zx_object_set_property"
+        self._object(call, ZX_RIGHT_SET_PROPERTY).rename(encode_name(call, name))
 
     def read(self, offset: int, length: int) -> bytes:
         """Returns `length` bytes from `offset` on. Needs ZX_RIGHT_READ; OutOfRangeError if not all is inside."""

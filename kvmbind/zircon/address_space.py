@@ -298,6 +298,11 @@ class AddressSpace:
                 vmo.hold()
             return found
 
+    def mappings_of(self, vmo: VmoDispatcher) -> int:
+        """Returns how many mappings of a VMO it has."""
+        with self.lock:
+            return sum(region.vmo is vmo for region in self._layout.regions)
+
     def leave(self) -> None:
         """Makes every later call BadStateError, and returns when nobody uses the VM's fd by way of this object."""
         with self.lock:

@@ -7,8 +7,16 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, ClassVar
 
-from kvmbind.abi.constants import ZX_DEFAULT_VMO_RIGHTS, ZX_OBJ_TYPE_VMO, ZX_VMO_ZERO_CHILDREN
+from kvmbind.abi.constants import (
+    ZX_DEFAULT_VMO_RIGHTS,
+    ZX_INFO_VMO_RESIZABLE,
+    ZX_INFO_VMO_TYPE_PAGED,
+    ZX_INFO_VMO_VIA_HANDLE,
+    ZX_OBJ_TYPE_VMO,
+    ZX_VMO_ZERO_CHILDREN,
+)
 from kvmbind.abi.errors import BadStateError, NoMemoryError, OutOfRangeError, UnavailableError, from_os_error
+from kvmbind.abi.structs import InfoVmo
 from kvmbind.kvm import slots
 from kvmbind.kvm.memory import PAGE_SIZE, Mapping, Memory, page_up
 from kvmbind.zircon.dispatcher import Dispatcher
@@ -30,11 +38,12 @@ class VmoDispatcher(Dispatcher):
     size of any other never changes, and the kernel orders its reads and writes.
     """
 
-    __slots__ = ("_pins", "_spaces", "memory", "resizable", "sized")
+    __slots__ = ("_pins", "_spaces", "_spaces_lock", "memory", "resizable", "sized")
 
     TYPE: ClassVar[int] = ZX_OBJ_TYPE_VMO
     DEFAULT_RIGHTS: ClassVar[int] = ZX_DEFAULT_VMO_RIGHTS
     WAITABLE: ClassVar[bool] = True
+    NAMEABLE: ClassVar[bool] = True
 
     def __init__(self, size: int, *, resizable: bool) -> None:
         """Makes it; `size` bytes are rounded up to pages.
@@ -50,6 +59,8 @@ class VmoDispatcher(Dispatcher):
             raise from_os_error("zx_vmo_create", error) from error
         self.resizable = resizable
         self.sized: AbstractContextManager[object] = threading.Lock() if resizable else contextlib.nullcontext()
+        #: The address spaces that have had it mapped. The lock is taken last.
+        self._spaces_lock = threading.Lock()
         self._spaces: weakref.WeakSet[AddressSpace] = weakref.WeakSet()
         #: Host mappings that somebody uses by address, and how far into the VMO they reach.
         self._pins: list[tuple[weakref.ref[Host], int]] = []
@@ -103,9 +114,13 @@ class VmoDispatcher(Dispatcher):
         return mapping
 
     def mapped_by(self, space: AddressSpace) -> None:
-        """Notes that an address space has it mapped from now on, for `resize`. The caller has `sized`."""
-        if self.resizable:
+        """Notes that an address space has it mapped from now on. The caller has `sized`."""
+        with self._spaces_lock:
             self._spaces.add(space)
+
+    def _all_spaces(self) -> list[AddressSpace]:
+        with self._spaces_lock:
+            return list(self._spaces)
 
     def resize(self, size: int) -> None:
         """Changes the size; see zx_vmo_set_size for errors. The VCPUs of guests that have it mapped are paused."""
@@ -114,7 +129,7 @@ class VmoDispatcher(Dispatcher):
             raise UnavailableError(call, "only a VMO that is made with ZX_VMO_RESIZABLE can be resized")
         _check_size(call, size)
         with self, self.sized:
-            spaces = sorted(self._spaces, key=id)
+            spaces = sorted(self._all_spaces(), key=id)
             holding([space.lock for space in spaces], lambda: self._resize(call, page_up(size), spaces))
 
     def _resize(self, call: str, size: int, spaces: list[AddressSpace]) -> None:
@@ -130,6 +145,20 @@ class VmoDispatcher(Dispatcher):
         finally:
             for space in spaces:
                 space.settle()
+
+    def info(self) -> InfoVmo:
+        """Returns what is known of it; the rights of a handle are the caller's to add."""
+        mappings = [count for count in (space.mappings_of(self) for space in self._all_spaces()) if count]
+        with self:
+            return InfoVmo(
+                koid=self.koid,
+                name=self.name,
+                size_bytes=self.size,
+                num_mappings=sum(mappings),
+                share_count=len(mappings),
+                flags=ZX_INFO_VMO_TYPE_PAGED | ZX_INFO_VMO_VIA_HANDLE | ZX_INFO_VMO_RESIZABLE * self.resizable,
+                committed_bytes=self.memory.committed_bytes(),
+            )
 
     def _check_range(self, call: str, offset: int, length: int) -> None:
         if offset < 0 or length < 0 or offset + length > self.size:

@@ -9,7 +9,10 @@ zx_vcpu_read_state and zx_vcpu_write_state are BAD_STATE on a thread that did no
 from kvmbind.abi.constants import *  # noqa: F403  # every constant, under its C name
 from kvmbind.abi.status import Status as Status
 from kvmbind.abi.structs import InfoHandleBasic as InfoHandleBasic
+from kvmbind.abi.structs import InfoResource as InfoResource
 from kvmbind.abi.structs import InfoVcpu as InfoVcpu
+from kvmbind.abi.structs import InfoVmar as InfoVmar
+from kvmbind.abi.structs import InfoVmo as InfoVmo
 from kvmbind.abi.structs import PortPacket as PortPacket
 from kvmbind.abi.structs import VcpuIo as VcpuIo
 from kvmbind.abi.structs import VcpuState as VcpuState
@@ -37,6 +40,8 @@ from kvmbind.zx.memory import zx_vmo_read as zx_vmo_read
 from kvmbind.zx.memory import zx_vmo_set_size as zx_vmo_set_size
 from kvmbind.zx.memory import zx_vmo_write as zx_vmo_write
 from kvmbind.zx.object import zx_object_get_info as zx_object_get_info
+from kvmbind.zx.object import zx_object_get_property as zx_object_get_property
+from kvmbind.zx.object import zx_object_set_property as zx_object_set_property
 from kvmbind.zx.port import zx_port_cancel as zx_port_cancel
 from kvmbind.zx.port import zx_port_create as zx_port_create
 from kvmbind.zx.port import zx_port_queue as zx_port_queue

@@ -13,6 +13,7 @@ from kvmbind.zx import (
     ZX_INFO_HANDLE_COUNT,
     ZX_INTERRUPT_VIRTUAL,
     ZX_PORT_BIND_TO_INTERRUPT,
+    ZX_PROP_NAME,
     ZX_RIGHT_SAME_RIGHTS,
     ZX_RSRC_KIND_IRQ,
     ZX_TIME_INFINITE,
@@ -21,7 +22,10 @@ from kvmbind.zx import (
     ZX_VCPU_IO,
     ZX_VCPU_STATE,
     InfoHandleBasic,
+    InfoResource,
     InfoVcpu,
+    InfoVmar,
+    InfoVmo,
     PortPacket,
     Status,
     VcpuIo,
@@ -68,6 +72,8 @@ CALLS: dict[str, dict[str, Bad]] = {
     "zx_interrupt_trigger": {"interrupt": HANDLE, "options": U32, "timestamp": I64},
     "zx_interrupt_wait": {"interrupt": HANDLE},
     "zx_object_get_info": {"handle": HANDLE, "topic": Bad(NO_U32, Status.NOT_SUPPORTED)},
+    "zx_object_get_property": {"handle": HANDLE, "property": U32},
+    "zx_object_set_property": {"handle": HANDLE, "property": U32},
     "zx_object_signal": {"handle": HANDLE, "clear": U32, "set": U32},
     "zx_object_wait_async": {"handle": HANDLE, "port": HANDLE, "key": U64, "signals": U32, "options": U32},
     "zx_object_wait_one": {"handle": HANDLE, "signals": U32, "deadline": I64},
@@ -104,6 +110,7 @@ NOTHING: dict[str, tuple[object, ...]] = {
     "zx_interrupt_create": (0,),
     "zx_interrupt_wait": (0,),
     "zx_object_get_info": (0,),
+    "zx_object_get_property": (b"",),
     "zx_object_wait_one": (0,),
     "zx_port_create": (0,),
     "zx_port_wait": (PortPacket(),),
@@ -151,6 +158,8 @@ def good(make: Maker) -> dict[str, list[object]]:
         "zx_interrupt_trigger": [interrupt, 0, 1],
         "zx_interrupt_wait": [triggered],
         "zx_object_get_info": [port, ZX_INFO_HANDLE_COUNT],
+        "zx_object_get_property": [vmo, ZX_PROP_NAME],
+        "zx_object_set_property": [vmo, ZX_PROP_NAME, b"memory"],
         "zx_object_signal": [vmo, 0, ZX_USER_SIGNAL_0],
         "zx_object_wait_async": [vmo, port, 1, ZX_USER_SIGNAL_0, 0],
         "zx_object_wait_one": [vmo, ZX_USER_SIGNAL_0, 0],
@@ -222,6 +231,7 @@ def test_a_value_that_is_no_integer_is_a_type_error(good: dict[str, list[object]
     [
         ("zx_port_queue", "packet", [None, 48, bytes(48), VcpuState()]),
         ("zx_vcpu_write_state", "state", [None, 0, bytes(136), PortPacket(), VcpuIo(access_size=1)]),
+        ("zx_object_set_property", "value", [None, 1, "text"]),
         ("zx_resource_create", "name", [None, 1, "text"]),
         ("zx_vmo_write", "data", [None, 1, "text"]),
         ("zx_handle_close_many", "handles_to_close", [None, 3, ["3"], [None]]),
@@ -246,7 +256,16 @@ def test_a_structure_of_the_other_kind_is_a_type_error(good: dict[str, list[obje
 
 @pytest.mark.parametrize(
     ("topic", "nothing"),
-    [(1, 0), (2, InfoHandleBasic()), (7, 0), (19, 0), (32, InfoVcpu()), (99, 0)],
+    [
+        (1, 0),
+        (2, InfoHandleBasic()),
+        (7, InfoVmar()),
+        (18, InfoResource()),
+        (19, 0),
+        (23, InfoVmo()),
+        (32, InfoVcpu()),
+        (99, 0),
+    ],
 )
 def test_a_failed_get_info_gives_zeros_of_the_topics_type(topic: int, nothing: object) -> None:
     assert zx.zx_object_get_info(0, topic) == (BAD_HANDLE, nothing)
