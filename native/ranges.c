@@ -65,14 +65,20 @@ int kb_ranges_reserve(struct kb_vm *vm, uint64_t addr)
     return add_locked(vm, KB_SPACE_MEMORY, (struct kb_range){.first = addr, .last = addr, .reserved = true});
 }
 
-/* Takes the range that begins at start out. It must be there. */
+static void remove_at(struct kb_ranges *ranges, size_t place)
+{
+    ranges->count--;
+    memmove(&ranges->at[place], &ranges->at[place + 1], (ranges->count - place) * sizeof *ranges->at);
+}
+
+/* Takes the range that begins at start out, if there is one. */
 void kb_ranges_remove(struct kb_vm *vm, int space, uint64_t start)
 {
     struct kb_ranges *ranges = &vm->ranges[space];
     pthread_mutex_lock(&vm->lock);
     size_t place = position(ranges, start);
-    ranges->count--;
-    memmove(&ranges->at[place], &ranges->at[place + 1], (ranges->count - place) * sizeof *ranges->at);
+    if (place < ranges->count && ranges->at[place].first == start)
+        remove_at(ranges, place);
     pthread_mutex_unlock(&vm->lock);
 }
 

@@ -20,6 +20,7 @@ What the images that take interrupts have in common:
 | `STAMP` | 40h | guest TSC at 9000h (low dword) and 9004h, then counts at 8000h, in HLT; one VCPU |
 | `PROBE` | 40h | like `STAMP`, per VCPU, in the way that the byte at 7100h says (below); VCPU ids 0..255 |
 | `RINGER` | 40h | stores to D0000h, then its time as `STAMP`, then counts at 8000h, in HLT; one VCPU |
+| `PING_PONG` | 40h | counts at 8000h and stores to D0000h, as often as the dword at 7100h says, in HLT; one VCPU |
 | `SPINNER` | 40h | counts at 8000h + 4 * APIC id, in a loop with no HLT; any number of VCPUs, ids 0..255 |
 | `MASKED` | 40h | interrupts off until the dword at 7100h is not 0; then counts at 8000h, in HLT; one VCPU |
 | `FORGETFUL` | 40h | counts at 8000h, in HLT, and never ends it: a faithful APIC gives it one; one VCPU |
@@ -60,6 +61,7 @@ FORGETFUL: bytes
 MASKED: bytes
 MMIO: bytes
 NMI: bytes
+PING_PONG: bytes
 PORT_LOOP: bytes
 PROBE: bytes
 RINGER: bytes
@@ -77,6 +79,7 @@ __all__ = [
     "MASKED",
     "MMIO",
     "NMI",
+    "PING_PONG",
     "PORT_LOOP",
     "PROBE",
     "RINGER",

@@ -116,7 +116,7 @@ class Vm:
         check(lib.kb_ranges_reserve(self.struct, addr), "adding a range")
 
     def remove_range(self, space: int, start: int) -> None:
-        """Takes the range that begins at `start` away; it must be there, and no bell's."""
+        """Takes the range that begins at `start` away, if there is one; it must be no bell's."""
         lib.kb_ranges_remove(self.struct, space, start)
 
     def has_range(self, space: int, start: int, size: int) -> bool:

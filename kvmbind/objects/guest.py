@@ -12,6 +12,7 @@ from kvmbind.abi.constants import (
     ZX_GUEST_TRAP_MEM,
     ZX_RIGHT_INSPECT,
     ZX_RIGHT_READ,
+    ZX_RIGHT_SIGNAL,
     ZX_RIGHT_WRITE,
 )
 from kvmbind.abi.errors import BadStateError, InvalidArgsError, OutOfRangeError, TimedOutError
@@ -263,6 +264,30 @@ class Guest(KernelObject[GuestDispatcher]):
             NoResourcesError: No fd is left; or taking mapped memory out needs a memory slot, and none is.
         """
         self._set_trap(ZX_GUEST_TRAP_BELL, addr, size, port, key)
+
+    def connect_bell(self, addr: int, interrupt: Interrupt) -> None:
+        """Lets each store of this guest to guest-physical `addr` fire an interrupt, of another guest for one.
+
+        The kernel does it, by an ioeventfd on the interrupt's eventfd: no exit, and no user-space code in between. What
+        the store writes, and with which width, is of no meaning. The page that `addr` is in is taken out of this
+        guest's memory, as by a trap: any other access to it is one to what is neither memory nor trapped. It ends with
+        the guest or when the interrupt is destroyed or closed, and the page stays out: a guest that goes on storing
+        there makes untrapped accesses, so close the guest first. What is bound to VCPUs of several APIC clusters fires
+        in the first, as by any write to `fileno()`. Zircon has nothing like it. Needs ZX_RIGHT_WRITE, and
+        ZX_RIGHT_SIGNAL of the interrupt.
+
+        Raises:
+            InvalidArgsError: `addr` is outside the guest's address space.
+            AlreadyExistsError: A trap or another bell is there.
+            CanceledError: The interrupt was destroyed.
+            NoResourcesError: Taking mapped memory out needs a memory slot, and none is left.
+        """
+        call = "Guest.connect_bell"
+        guest = self._object(call, ZX_RIGHT_WRITE)
+        source = interrupt._object(call, ZX_RIGHT_SIGNAL)
+        if addr < 0:
+            raise InvalidArgsError(call, f"addr {addr} is negative")
+        guest.connect_bell(addr, source)
 
     def _set_trap(self, kind: int, addr: int, size: int, port: Port | None, key: int) -> None:
         call = "zx_guest_set_trap"

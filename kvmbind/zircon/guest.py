@@ -18,6 +18,7 @@ from kvmbind.zircon.vmar import VmarDispatcher
 if TYPE_CHECKING:
     from kvmbind.kvm.msi import Message
     from kvmbind.kvm.vcpu import Vcpu
+    from kvmbind.zircon.interrupt import InterruptDispatcher
     from kvmbind.zircon.port import PortDispatcher
     from kvmbind.zircon.resource import ResourceDispatcher
 
@@ -128,6 +129,11 @@ class GuestDispatcher(Dispatcher):
         """Traps accesses; see zx_guest_set_trap for arguments and errors."""
         with self:
             self.traps.set("zx_guest_set_trap", kind, addr, size, port, key)
+
+    def connect_bell(self, addr: int, interrupt: InterruptDispatcher) -> None:
+        """Lets stores to an address fire an interrupt; see `Traps.connect` for errors."""
+        with self, interrupt:
+            self.traps.connect("Guest.connect_bell", addr, interrupt)
 
     def signal(self, call: str, message: Message) -> None:
         """Sends an MSI to local APICs of this guest."""

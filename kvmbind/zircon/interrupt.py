@@ -33,6 +33,7 @@ from kvmbind.zircon.source import Source
 
 if TYPE_CHECKING:
     from kvmbind.zircon.delivery import Delivery
+    from kvmbind.zircon.doorbell import Doorbell
     from kvmbind.zircon.guest import GuestDispatcher
     from kvmbind.zircon.port import PortDispatcher
     from kvmbind.zircon.vcpu import VcpuDispatcher
@@ -77,6 +78,7 @@ class InterruptDispatcher(Dispatcher):
     __slots__ = (
         "_armed",
         "_cancel",
+        "_doorbells",
         "_key",
         "_packet_ns",
         "_port",
@@ -128,6 +130,7 @@ class InterruptDispatcher(Dispatcher):
         self.delivery: Delivery | None = None
         self._armed = 0
         self._cancel: EventFd | None = None
+        self._doorbells: set[Doorbell] = set()
         self._key = 0
         self._packet_ns: int | None = None
         self._port: PortDispatcher | None = None
@@ -400,6 +403,26 @@ class InterruptDispatcher(Dispatcher):
         if self.delivery is not None:
             raise AlreadyBoundError(call, "it is bound to a VCPU")
 
+    # Doorbells
+
+    def add_doorbell(self, call: str, doorbell: Doorbell) -> None:
+        """Keeps a guest's doorbell, to end it first. CanceledError: it was destroyed."""
+        with self.state_lock:
+            if self._state is State.DESTROYED:
+                raise CanceledError(call, "the interrupt was destroyed")
+            self._doorbells.add(doorbell)
+
+    def forget_doorbell(self, doorbell: Doorbell) -> None:
+        """Keeps it no more: it has ended."""
+        with self.state_lock:
+            self._doorbells.discard(doorbell)
+
+    def _end_doorbells(self) -> None:
+        with self.state_lock:
+            doorbells = list(self._doorbells)
+        for doorbell in doorbells:
+            doorbell.end()
+
     # The end
 
     def destroy(self) -> None:
@@ -425,6 +448,7 @@ class InterruptDispatcher(Dispatcher):
                     self._port.detach(self)
                 if self._waiter and self._cancel is not None:
                     self._cancel.add()
+            self._end_doorbells()
             lib.kb_trigger_retire(self.guard)
             if self.delivery is not None:
                 self.delivery.close()
@@ -440,6 +464,7 @@ class InterruptDispatcher(Dispatcher):
         self._end()
 
     def _destroy(self) -> None:
+        self._end_doorbells()  # there are some if a Ctrl-C cut the end short
         self.eventfd.close()
         if self._cancel is not None:
             self._cancel.close()

@@ -10,12 +10,14 @@ from kvmbind.abi.errors import AlreadyExistsError, InvalidArgsError, OutOfRangeE
 from kvmbind.kvm.memory import PAGE_SIZE
 from kvmbind.kvm.vm import SPACE_IO, SPACE_MEMORY
 from kvmbind.zircon.bell import BellTrap
+from kvmbind.zircon.doorbell import Doorbell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kvmbind.kvm.vm import Vm
     from kvmbind.zircon.address_space import AddressSpace
+    from kvmbind.zircon.interrupt import InterruptDispatcher
     from kvmbind.zircon.port import PortDispatcher
 
 _IO_PORTS = 0xFFFF  # Zircon lets no trap cover the last one
@@ -23,14 +25,14 @@ _U64_END = 1 << 64
 
 
 class Traps:
-    """The traps of one guest. Memory and bells share the guest-physical addresses; I/O ports have their own.
+    """The traps of one guest. Memory, bells and doorbells share the guest-physical addresses; I/O ports have their own.
 
     The ranges themselves are the shim's, whose run loop looks each exit up in them.
 
-    Threads: any thread may call `set`. `_lock` orders changes and is held over kernel calls.
+    Threads: any thread may call `set` and `connect`. `_lock` orders changes and is held over kernel calls.
     """
 
-    __slots__ = ("_bells", "_lock", "_space", "_vm")
+    __slots__ = ("_bells", "_doorbells", "_lock", "_space", "_vm")
 
     def __init__(self, vm: Vm, space: AddressSpace) -> None:
         """Starts with none."""
@@ -38,6 +40,7 @@ class Traps:
         self._space = space
         self._lock = threading.Lock()
         self._bells: list[BellTrap] = []
+        self._doorbells: set[Doorbell] = set()
 
     def set(self, call: str, kind: int, addr: int, size: int, port: PortDispatcher | None, key: int) -> None:
         """Traps accesses; see zx_guest_set_trap for arguments and errors. The caller holds the guest."""
@@ -79,6 +82,34 @@ class Traps:
                 bell.close()
             raise
 
+    def connect(self, call: str, addr: int, interrupt: InterruptDispatcher) -> None:
+        """Lets stores to an address fire an interrupt; the caller holds guest and interrupt.
+
+        Raises:
+            InvalidArgsError: The address is outside the guest's address space.
+            AlreadyExistsError: A trap or a doorbell is there.
+            CanceledError: The interrupt was destroyed.
+            ZxError: No memory slot is left, or what the kernel answered.
+        """
+        if addr >= self._space.size:
+            raise InvalidArgsError(call, f"the guest's address space ends at {self._space.size:#x}")
+        doorbell = Doorbell(self._vm, addr, interrupt, self._forget)
+        try:
+            interrupt.add_doorbell(call, doorbell)
+            with self._lock:
+                if self._vm.has_range(SPACE_MEMORY, addr, 1):
+                    raise AlreadyExistsError(call, f"a trap or another bell is at {addr:#x}")
+                self._doorbells.add(doorbell)
+                page = addr & -PAGE_SIZE
+                doorbell.connect(call, lambda claim: self._take_out(call, page, PAGE_SIZE, claim))
+        except BaseException:
+            doorbell.end()
+            raise
+
+    def _forget(self, doorbell: Doorbell) -> None:
+        with self._lock:
+            self._doorbells.discard(doorbell)
+
     def _take_out(self, call: str, addr: int, size: int, claim: Callable[[], None]) -> None:
         """Takes pages out of guest memory and claims their accesses, between two instructions of every VCPU."""
         with self._vm.paused():
@@ -89,7 +120,11 @@ class Traps:
                 raise from_os_error(call, error) from error
 
     def end(self) -> None:
-        """Ends the bells: what their rings queued is gone from their ports. No VCPU is left; the VM is still open."""
+        """Ends doorbells and bells, whose packets are gone from their ports. No VCPU is left; the VM is still open."""
+        with self._lock:
+            doorbells = list(self._doorbells)
+        for doorbell in doorbells:
+            doorbell.end()
         for bell in self._bells:
             bell.close()
 

@@ -136,6 +136,19 @@ def test_a_vcpu_of_a_second_guest_is_refused_and_the_first_guest_counts_on() -> 
 
 
 @pytest.mark.kvm
+def test_two_guests_play_ping_pong_and_neither_vcpu_leaves_kvm_run() -> None:
+    rows = re.findall(r"^  (left|right) +([\d,]+) +([\d,]+)$", run("doorbell.py", "-n", "2000"), re.MULTILINE)
+    assert rows == [("left", "2,001", "0"), ("right", "2,000", "0")]
+
+
+@pytest.mark.parametrize("rounds", ["0", "-1", "4294967296"])
+def test_the_ping_pong_refuses_a_number_of_rounds_that_is_no_dword(rounds: str) -> None:
+    done = subprocess.run(command("doorbell.py", "-n", rounds), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.endswith("error: -n must be 1 to 4294967295\n")
+
+
+@pytest.mark.kvm
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_ctrl_c_ends_an_example_with_status_130_and_no_traceback(name: str) -> None:
     with subprocess.Popen(

@@ -121,6 +121,11 @@ def set_traps() -> None:
         guest.set_trap_bell(0x20000, 4096, port, 0)
 
 
+def connect_a_bell() -> None:
+    with kvmbind.Guest.create(memory=4096) as guest, kvmbind.Interrupt.create(0x40) as irq:
+        guest.connect_bell(0x30000, irq)
+
+
 @pytest.fixture
 def _quick_collections() -> Iterator[None]:
     """What is there already need not be looked at each time."""
@@ -145,6 +150,7 @@ def _quick_collections() -> Iterator[None]:
         pytest.param(make_a_resource, marks=pytest.mark.kvm),
         pytest.param(make_a_guest, marks=pytest.mark.kvm),
         pytest.param(set_traps, marks=pytest.mark.kvm),
+        pytest.param(connect_a_bell, marks=pytest.mark.kvm),
     ],
 )
 def test_ctrl_c_behind_any_step_loses_no_fd(call: Callable[[], object]) -> None:

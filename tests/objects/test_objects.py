@@ -266,6 +266,11 @@ class Use(NamedTuple):
     right: int = 0
 
 
+def connect_a_bell(guest: Guest) -> None:
+    with Interrupt.create() as irq:
+        guest.connect_bell(0, irq)
+
+
 def set_a_bell(guest: Guest) -> None:
     with kvmbind.Port.create() as port:
         guest.set_trap_bell(0, 4096, port, 0)
@@ -282,6 +287,7 @@ USES = [
     Use("Guest", lambda it: it.wait_u32(0, 0), "Guest.wait_u32", zx.ZX_RIGHT_INSPECT),
     Use("Guest", lambda it: it.set_trap_io(0x80, 1, 0), "zx_guest_set_trap", zx.ZX_RIGHT_WRITE),
     Use("Guest", lambda it: it.set_trap_mem(0, 4096, 0), "zx_guest_set_trap", zx.ZX_RIGHT_WRITE),
+    Use("Guest", connect_a_bell, "Guest.connect_bell", zx.ZX_RIGHT_WRITE),
     Use("Guest", set_a_bell, "zx_guest_set_trap", zx.ZX_RIGHT_WRITE),
     Use("Guest", lambda it: it.start_vcpu(), "zx_vcpu_create", zx.ZX_RIGHT_MANAGE_PROCESS),
     Use("Guest", lambda it: Vcpu.create(it), "zx_vcpu_create", zx.ZX_RIGHT_MANAGE_PROCESS),
