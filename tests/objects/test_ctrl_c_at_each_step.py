@@ -162,3 +162,73 @@ def test_ctrl_c_behind_any_step_loses_no_fd(call: Callable[[], object]) -> None:
             break
         assert open_fds() == before, where
     assert place > 10
+
+
+PAGE = 4096
+PLACE = 0x80000
+#: mov ax, 8000h; mov ds, ax; again: for each of four pages: mov al, [page]; out 80h, al; and then: jmp again
+READ_FOUR = bytes.fromhex("b80080 8ed8" + "".join(f"a000{page:x}0 e680" for page in range(4)) + "ebea")
+FOUND = [0x10, 0x11, 0x12, 0x13]
+
+
+class Memory:
+    """A guest that reads four pages, and what may be mapped there."""
+
+    def __init__(self, opened: contextlib.ExitStack) -> None:
+        self.guest = opened.enter_context(kvmbind.Guest.create(memory=PLACE))
+        self.vmo = opened.enter_context(kvmbind.Vmo.create(4 * PAGE, resizable=True))
+        self.other = opened.enter_context(kvmbind.Vmo.create(PAGE))
+        for page, byte in enumerate(FOUND):
+            self.vmo.write(bytes([byte]), page * PAGE)
+        self.other.write(b"\x77", 0)
+        self.guest.write(READ_FOUR, 0x1000)
+        self.guest.set_trap_io(0x80, 1, key=0)
+        self.guest.vmar.map(self.vmo, PLACE)
+        self.guest.vmar.track_dirty(PLACE, PAGE)
+        self.vcpu = opened.enter_context(kvmbind.Vcpu.create(self.guest, 0x1000))
+
+    def found(self) -> list[int]:
+        """What the guest finds in a round: all ones where nothing is."""
+        found: list[int] = []
+        while len(found) < 4:
+            with contextlib.suppress(kvmbind.NotFoundError):
+                found.append(self.vcpu.enter(timeout_s=60).guest_io.u8)
+        return found
+
+
+CHANGES: list[tuple[str, Callable[[Memory], object], list[int]]] = [
+    ("unmap", lambda memory: memory.guest.vmar.unmap(PLACE + PAGE, 2 * PAGE), [0x10, 0xFF, 0xFF, 0x13]),
+    ("protect", lambda memory: memory.guest.vmar.protect(PLACE + PAGE, PAGE, read=False, write=False, execute=False),
+     [0x10, 0xFF, 0x12, 0x13]),
+    ("overwrite", lambda memory: memory.guest.vmar.map(memory.other, PLACE + PAGE, overwrite=True),
+     [0x10, 0x77, 0x12, 0x13]),
+    ("shrink", lambda memory: memory.vmo.resize(2 * PAGE), [0x10, 0x11, 0xFF, 0xFF]),
+    ("track", lambda memory: memory.guest.vmar.track_dirty(PLACE + PAGE, PAGE), FOUND),
+    ("ask", lambda memory: memory.guest.vmar.dirty_pages(PLACE, PAGE), FOUND),
+]  # fmt: skip
+
+
+@pytest.mark.kvm
+@pytest.mark.usefixtures("_quick_collections")
+@pytest.mark.parametrize(("change", "after"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
+def test_ctrl_c_behind_any_step_leaves_memory_as_it_was_or_as_it_was_to_be(
+    change: Callable[[Memory], object], after: list[int]
+) -> None:
+    before = open_fds()
+    seen = []
+    for place in itertools.count():
+        with contextlib.ExitStack() as opened:
+            memory = Memory(opened)
+            where = interrupt(lambda: change(memory), place)  # noqa: B023  # called at once
+            seen.append(memory.found())
+            assert seen[-1] in (FOUND, after), where
+            change(memory)
+            assert memory.found() == after, where
+            memory.guest.vmar.unmap(PLACE, 4 * PAGE)
+            memory.guest.vmar.map(memory.vmo, PLACE)
+        if not where:
+            break
+    assert open_fds() == before
+    assert place > 10
+    assert seen[0] == FOUND
+    assert after in seen[:-1]  # an interrupted one was done

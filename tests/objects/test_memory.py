@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,6 +75,7 @@ VMO_USES: list[tuple[str, int, Callable[[Vmo], object]]] = [
     ("Vmo.view", ZX_RIGHT_READ, lambda vmo: vmo.view()),
     ("Vmo.view", ZX_RIGHT_WRITE, lambda vmo: vmo.view()),
     ("zx_vmo_get_size", 0, lambda vmo: vmo.size),
+    ("zx_vmo_set_size", ZX_RIGHT_WRITE, lambda vmo: vmo.resize(PAGE)),
 ]
 
 
@@ -86,6 +88,123 @@ def test_a_use_needs_its_right_and_an_open_vmo(vmo: Vmo, call: str, right: int, 
         less.close()
         with pytest.raises(kvmbind.BadHandleError, match=f"^{call}: .*the Vmo is closed"):
             use(less)
+
+
+@pytest.fixture
+def resizable() -> Iterator[Vmo]:
+    with Vmo.create(2 * PAGE, resizable=True) as vmo:
+        yield vmo
+
+
+def test_a_resizable_vmo_grows_and_shrinks_by_whole_pages(resizable: Vmo) -> None:
+    resizable.write(b"1" * 2 * PAGE, 0)
+    for size, rounded in [(PAGE - 1, PAGE), (0, 0), (3 * PAGE, 3 * PAGE), (PAGE, PAGE)]:
+        resizable.resize(size)
+        assert resizable.size == rounded
+    assert resizable.read(0, PAGE) == bytes(PAGE)
+
+
+def test_only_a_resizable_vmo_is_resized_and_to_no_size_that_is_none(vmo: Vmo, resizable: Vmo) -> None:
+    with pytest.raises(kvmbind.UnavailableError, match=r"^zx_vmo_set_size: .*ZX_VMO_RESIZABLE"):
+        vmo.resize(PAGE)
+    with pytest.raises(kvmbind.InvalidArgsError, match="negative"):
+        resizable.resize(-1)
+    with pytest.raises(kvmbind.OutOfRangeError):
+        resizable.resize(1 << 63)
+    assert (vmo.size, resizable.size) == (2 * PAGE, 2 * PAGE)
+
+
+def test_a_vmo_does_not_shrink_below_a_view_or_a_part_of_one_until_the_last_is_gone(resizable: Vmo) -> None:
+    view = resizable.view()
+    part = view[:10]
+    resizable.resize(3 * PAGE)
+    resizable.resize(2 * PAGE)
+    for last in (view, part):
+        with pytest.raises(kvmbind.BadStateError, match="first 0x2000 bytes are in use: release every view"):
+            resizable.resize(PAGE)
+        part[0] = 7
+        last.release()
+    del view, part
+    resizable.resize(PAGE)
+    assert resizable.read(0, 1) == b"\7"
+
+
+def test_a_view_of_a_vmo_of_no_size_is_empty_and_keeps_nothing(resizable: Vmo) -> None:
+    resizable.resize(0)
+    view = resizable.view()
+    resizable.resize(PAGE)
+    resizable.resize(0)
+    assert len(view) == 0
+
+
+@pytest.mark.kvm
+def test_a_vmo_does_not_shrink_below_a_dword_that_somebody_waits_for(kvm_guest: Guest, resizable: Vmo) -> None:
+    addr = kvm_guest.vmar.map(resizable, 4 * MIB)
+    thread = threading.Thread(target=lambda: kvm_guest.wait_u32(addr + PAGE, 1, timeout_s=60))
+    thread.start()
+    while True:  # until the thread waits; its place is free again afterwards
+        try:
+            resizable.resize(PAGE)
+        except kvmbind.BadStateError:
+            break
+        resizable.resize(2 * PAGE)
+    resizable.write(b"\1", PAGE)
+    thread.join()
+    resizable.resize(PAGE)
+    with pytest.raises(kvmbind.OutOfRangeError):
+        kvm_guest.read_u32(addr + PAGE)
+    assert kvm_guest.read_u32(addr + PAGE - 4) == 0
+
+
+@pytest.mark.kvm
+def test_the_host_reads_and_writes_what_is_mapped_whatever_the_guest_may_do(kvm_guest: Guest, vmo: Vmo) -> None:
+    for addr, read, write in [(4 * MIB, True, False), (5 * MIB, False, False)]:
+        kvm_guest.vmar.map(vmo, addr, read=read, write=write, execute=False)
+        kvm_guest.write(addr.to_bytes(4, "little"), addr)
+        assert kvm_guest.read(addr, 4) == addr.to_bytes(4, "little")
+        assert kvm_guest.read_u32(addr) == addr
+
+
+@pytest.mark.kvm
+def test_an_overwrite_needs_a_place_and_takes_it(kvm_guest: Guest, vmo: Vmo) -> None:
+    vmo.write(b"new", 0)
+    with pytest.raises(kvmbind.InvalidArgsError, match="overwrite needs an offset"):
+        kvm_guest.vmar.map(vmo, overwrite=True)
+    with pytest.raises(kvmbind.InvalidArgsError, match="MAP_RANGE"):
+        kvm_guest.vmar.map(vmo, 0, overwrite=True, populate=True)
+    assert kvm_guest.vmar.map(vmo, 0x8000, overwrite=True) == 0x8000
+    assert kvm_guest.read(0x8000, 3) == b"new"
+    assert kvm_guest.vmar.map(vmo, populate=True) == MIB
+
+
+@pytest.mark.kvm
+@pytest.mark.parametrize(
+    ("addr", "length", "error"),
+    [
+        (-PAGE, PAGE, kvmbind.InvalidArgsError),
+        (0, -1, kvmbind.InvalidArgsError),
+        (1, PAGE, kvmbind.InvalidArgsError),
+        (0, 0, kvmbind.InvalidArgsError),
+        (1 << 60, PAGE, kvmbind.InvalidArgsError),
+        (MIB, PAGE, kvmbind.NotFoundError),
+        (0, 2 * MIB, kvmbind.NotFoundError),
+    ],
+)
+def test_a_protect_refuses_what_the_call_refuses(
+    kvm_guest: Guest, addr: int, length: int, error: type[kvmbind.ZxError]
+) -> None:
+    with pytest.raises(error, match=r"^zx_vmar_protect: "):
+        kvm_guest.vmar.protect(addr, length, read=True, write=False, execute=False)
+
+
+@pytest.mark.kvm
+def test_a_protect_needs_the_rights_that_it_gives(kvm_guest: Guest) -> None:
+    with pytest.raises(kvmbind.InvalidArgsError, match="need ZX_VM_PERM_READ"):
+        kvm_guest.vmar.protect(0, PAGE, read=False, write=True, execute=False)
+    with kvm_guest.vmar.duplicate(kvm_guest.vmar.rights & ~ZX_RIGHT_WRITE) as less:
+        less.protect(0, PAGE, read=True, write=False, execute=True)
+        with pytest.raises(kvmbind.AccessDeniedError):
+            less.protect(0, PAGE, read=True, write=True, execute=True)
 
 
 @pytest.mark.kvm
@@ -160,6 +279,10 @@ def test_the_vmar_of_a_guest_that_is_gone_is_in_bad_state(vmo: Vmo) -> None:
     with Guest.create() as guest:
         vmar = guest.vmar.duplicate()
     with vmar:
-        for use in (lambda: vmar.map(vmo), lambda: vmar.unmap(0, PAGE)):
+        for use in (
+            lambda: vmar.map(vmo),
+            lambda: vmar.unmap(0, PAGE),
+            lambda: vmar.protect(0, PAGE, read=True, write=True, execute=True),
+        ):
             with pytest.raises(kvmbind.BadStateError, match="the guest of this VMAR is gone"):
                 use()

@@ -78,6 +78,48 @@ def test_a_guest_sees_nothing_of_its_neighbouring_pages_being_trapped_unmapped_a
         assert all(is_running(vcpu) for vcpu in running)
 
 
+def writer(segment: int) -> bytes:
+    """WRITER in a segment of its own."""
+    return WRITER[:1] + segment.to_bytes(2, "little") + WRITER[3:]
+
+
+def no_write_was_lost(vmo: kvmbind.Vmo, segment: int) -> bool:
+    """Whether the pages of a segment have been counted up in turn."""
+    counts = [int.from_bytes(vmo.read((segment << 4) + page * PAGE, 4), "little") for page in range(16)]
+    return counts[0] > 10 and counts == sorted(counts, reverse=True) and counts[0] - counts[-1] <= 1
+
+
+def test_guests_that_write_all_over_a_slot_see_nothing_of_changes_all_around_them() -> None:
+    segments = [0x3000, 0x4000]
+    above, top, pages = 1 << 20, 16 << 20, 16
+    with (
+        kvmbind.Guest.create() as guest,
+        kvmbind.Vmo.create(top, resizable=True) as memory,
+        kvmbind.Vmo.create(pages * PAGE) as other,
+    ):
+        guest.vmar.map(memory, 0)
+        for number, segment in enumerate(segments):
+            guest.write(writer(segment), ENTRY + number * PAGE)
+        running = [guest.start_vcpu(ENTRY + number * PAGE) for number in range(2)]
+        for segment in segments:
+            guest.wait_u32(segment << 4, 10, timeout_s=60)
+        for turn in range(200):
+            addr = above + turn % pages * PAGE
+            guest.vmar.protect(addr, 3 * PAGE, read=True, write=False, execute=False)
+            guest.vmar.protect(addr + PAGE, PAGE, read=False, write=False, execute=False)
+            guest.vmar.map(other, addr, overwrite=True)
+            memory.resize(top - (1 + turn) * PAGE)
+            guest.vmar.unmap(addr, pages * PAGE)
+            guest.vmar.map(memory, addr, vmo_offset=addr, length=pages * PAGE)
+            guest.vmar.track_dirty(0, above, enabled=turn % 2 == 0)
+            memory.resize(top)
+        assert [vcpu.returns for vcpu in running] == [0, 0]
+        assert all(is_running(vcpu) for vcpu in running)
+        for vcpu in running:
+            vcpu.close()
+        assert [no_write_was_lost(memory, segment) for segment in segments] == [True, True]
+
+
 def test_memory_is_mapped_and_unmapped_beside_a_running_guest(wait_until: WaitUntil) -> None:
     with kvmbind.Guest.create(memory=1 << 20) as guest, kvmbind.Vmo.create(PAGE) as vmo:
         guest.write(WRITER, ENTRY)
