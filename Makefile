@@ -5,6 +5,7 @@
 # make bench         ratios to raw C, measured in one run
 # make test-kvm-amd  the tests that need KVM, on a second, faithful KVM: kvm_amd on an emulated SVM
 # make wheel         the wheel and the source distribution, in dist/, tried in new environments outside the tree
+# make docs          the documentation in docs/_build/html, with warnings as errors
 # make clean         removes all that these leave behind, .venv too
 #
 # PYTHON=... chooses the interpreter that .venv is made from: Python 3.11 or newer.
@@ -39,7 +40,7 @@ SECOND_KVM_TIME_S ?= 7200
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check check-c guests bench test-kvm-amd wheel clean preflight
+.PHONY: demo test check check-c guests bench test-kvm-amd wheel docs clean preflight
 
 demo: $(RUNTIME)
 	$(RUN) examples/bind_interrupt.py
@@ -75,8 +76,12 @@ wheel: $(DEV)
 	cp build/dist/*.tar.gz dist/
 	$(RUN) tests/packaging/try_wheel.py dist
 
+docs: $(DEV)
+	$(PIP_INSTALL) furo myst-parser 'sphinx>=8'
+	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html
+
 clean:
-	rm -rf $(VENV) build dist kvmbind.egg-info kvmbind/_shim.c kvmbind/*.so kvmbind/*.o native/*.o
+	rm -rf $(VENV) build dist docs/_build kvmbind.egg-info kvmbind/_shim.c kvmbind/*.so kvmbind/*.o native/*.o
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find kvmbind native tests examples -name __pycache__ -prune -exec rm -rf {} +
 

@@ -39,7 +39,7 @@ def zx_interrupt_create(resource: int, src_num: int, options: int) -> tuple[Stat
         resource: For a physical interrupt a resource of kind IRQ or ROOT; not looked at for a virtual one.
         src_num: The vector that guests see, 0 to 255; only those from 16 on can be bound to a VCPU.
         options: ZX_INTERRUPT_VIRTUAL: fired by zx_interrupt_trigger, and by writes to its eventfd. Otherwise it is
-            physical: fired by its eventfd only, with a ZX_INTERRUPT_MODE_ of edges, which all mean the same.
+            physical: fired by its eventfd only, with a ZX_INTERRUPT_MODE_EDGE_*, which all mean the same.
 
     Returns:
         The status and the interrupt. INVALID_ARGS for options or src_num; BAD_HANDLE; WRONG_TYPE for the resource;
