@@ -101,6 +101,35 @@ def test_a_step_that_fails_leaks_nothing_and_the_next_try_works(
     assert held() == before
 
 
+def test_a_vmo_whose_mapping_is_refused_goes_with_its_last_handle(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(exchanges: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with kvmbind.Guest.create(memory=1 << 20) as guest:
+        before = held()
+        for place, overwrite in [(1 << 20, False), (0, True)]:
+            with kvmbind.Vmo.create(4096) as vmo, monkeypatch.context() as patch:
+                patch.setattr(slots, "exchange", refuse)
+                with pytest.raises(kvmbind.NoMemoryError):
+                    guest.vmar.map(vmo, place, overwrite=overwrite)
+            assert held() == before
+
+
+def test_memory_that_changes_and_changes_back_leaves_fds_and_mappings_as_they_were() -> None:
+    with kvmbind.Guest.create(memory=1 << 20) as guest, kvmbind.Vmo.create(8 * 4096, resizable=True) as vmo:
+        guest.vmar.map(vmo, 1 << 20)
+        before = held()
+        for _ in range(100):
+            with kvmbind.Vmo.create(2 * 4096) as other:
+                guest.vmar.map(other, (1 << 20) + 4096, overwrite=True)
+            guest.vmar.protect(1 << 20, 4096, read=False, write=False, execute=False)
+            vmo.resize(0)
+            vmo.resize(9 * 4096)
+            guest.vmar.track_dirty(0, 2 << 20)
+            guest.vmar.map(vmo, 1 << 20, length=8 * 4096, overwrite=True)
+        assert held() == before
+
+
 @pytest.mark.parametrize("nth", [1, 2])
 def test_a_second_eventfd_or_epoll_that_cannot_be_had_leaks_nothing(nth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     before = held()
