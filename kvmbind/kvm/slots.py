@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvmbind._shim import ffi, lib
@@ -9,7 +10,7 @@ from kvmbind.kvm.calls import check
 from kvmbind.kvm.memory import PAGE_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from kvmbind._shim import Host
     from kvmbind._shim import Slots as SlotArray
@@ -48,13 +49,16 @@ class DirtyLog:
         """KVM_GET_DIRTY_LOG: takes the slot's log over, which is empty afterwards."""
         check(lib.kb_vm_dirty_log(vm.struct, slot.number, self.bitmap), "KVM_GET_DIRTY_LOG")
 
-    def pages(self) -> Iterator[int]:
-        """Yields the guest-physical addresses of the pages, in ascending order."""
-        for place, word in enumerate(memoryview(ffi.buffer(self.bitmap)).cast("Q")):
-            while word:
-                lowest = word & -word
-                yield self.guest_addr + (place * _PAGES_PER_WORD + lowest.bit_length() - 1) * PAGE_SIZE
-                word ^= lowest
+    def gfns(self) -> list[int]:
+        """Returns the guest frame numbers of the pages, in ascending order: their addresses in pages."""
+        first = self.guest_addr // PAGE_SIZE
+        octets = enumerate(bytes(ffi.buffer(self.bitmap)))
+        return [first + place * 8 + bit for place, octet in octets if octet for bit in _bits(octet)]
+
+
+@functools.cache
+def _bits(octet: int) -> tuple[int, ...]:
+    return tuple(bit for bit in range(8) if octet >> bit & 1)
 
 
 class Exchange:

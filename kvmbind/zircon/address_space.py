@@ -19,6 +19,7 @@ from kvmbind.abi.errors import (
     from_os_error,
 )
 from kvmbind.kvm import slots
+from kvmbind.kvm.memory import PAGE_SIZE
 from kvmbind.kvm.vm import RESERVED
 from kvmbind.zircon.dispatcher import Dispatcher
 from kvmbind.zircon.regions import NO_SLOT, Layout, Region
@@ -223,15 +224,15 @@ class AddressSpace:
                 raise from_os_error(call, error) from error
             self._take_logs_over()
             shared = {id(region.dirty): region.dirty for region in regions if region.dirty}
-            ordered = {key: sorted(pages) for key, pages in shared.items()}
+            ordered = {key: sorted(gfns) for key, gfns in shared.items()}
             found = []
             for region in regions:
-                pages = ordered.get(id(region.dirty), [])
-                first, last = max(start, region.start), min(end, region.end)
-                found += pages[bisect.bisect_left(pages, first) : bisect.bisect_left(pages, last)]
+                gfns = ordered.get(id(region.dirty), [])
+                first, behind = max(start, region.start) // PAGE_SIZE, min(end, region.end) // PAGE_SIZE
+                found += gfns[bisect.bisect_left(gfns, first) : bisect.bisect_left(gfns, behind)]
             for dirty in shared.values():
                 dirty.difference_update(found)
-            return found
+            return [gfn * PAGE_SIZE for gfn in found]
 
     def resized(self, call: str, vmo: VmoDispatcher, size: int) -> slots.Exchange | None:
         """Plans the layout for another size of a VMO; None if the guest is gone. The caller has `lock`.
@@ -387,7 +388,7 @@ class AddressSpace:
         while self._logs:
             region, log = self._logs[-1]
             assert region.dirty is not None
-            region.dirty.update(log.pages())
+            region.dirty.update(log.gfns())
             self._logs.pop()
 
     def _let_go(self) -> None:

@@ -36,7 +36,7 @@ class Region(NamedTuple):
     host_offset: int = 0
     backed: int = 0
     slot: int = NO_SLOT
-    #: Addresses of pages that VCPUs have written, as far as KVM has told; None if nobody asks. Parts share it.
+    #: The frames (gfns) that VCPUs have written, as far as KVM has told; None if nobody asks. Parts share it.
     dirty: set[int] | None = None
 
     def part(self, start: int, end: int) -> Region:
