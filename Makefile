@@ -1,6 +1,7 @@
 # make demo          a real-mode guest counts interrupts that zx_interrupt_bind_vcpu delivers
 # make test          the test suite; KVM=require|auto|off (require where /dev/kvm exists), PYTEST_ARGS=...
 # make check         ruff, mypy --strict, and the C with its warnings as errors
+# make check-types   that the type of every public name is written down, as basedpyright sees it
 # make guests        assembles the guests, draws the fonts, and checks that the committed bytes are those of their source
 # make bench         ratios to raw C, measured in one run
 # make test-kvm-amd  the tests that need KVM, on a second, faithful KVM: kvm_amd on an emulated SVM
@@ -40,7 +41,7 @@ SECOND_KVM_TIME_S ?= 7200
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check check-c guests bench test-kvm-amd wheel docs clean preflight
+.PHONY: demo test check check-c guests bench test-kvm-amd wheel docs check-types clean preflight
 
 demo: $(RUNTIME)
 	$(RUN) examples/bind_interrupt.py
@@ -55,6 +56,9 @@ check: $(DEV) check-c
 
 check-c: preflight
 	for source in $(wildcard native/*.c); do $(CC) $(WARNINGS) -c -o /dev/null $$source || exit; done
+
+check-types: $(DEV)
+	$(RUN) tests/packaging/check_public_types.py
 
 guests: preflight
 	$(PYTHON) native/guests/build.py --check

@@ -24,5 +24,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # of named tuples autodoc shows each attribute itself
 # As prose: what kvmbind's docstrings return is a sentence, and the colon in it no type's.
 napoleon_custom_sections = ["Returns", "Yields"]

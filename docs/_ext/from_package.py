@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
@@ -26,15 +27,27 @@ class ModuleDocstring(SphinxDirective):
         return _parse(self, (inspect.getdoc(import_module(name)) or "").splitlines(), name)
 
 
-class ZxCalls(SphinxDirective):
-    """``.. zx-calls::``: every call of `kvmbind.zx`, in the order in which that imports them."""
+class Exports(SphinxDirective):
+    """``.. exports:: MODULE``: the classes that a module exports, but errors; with ``:functions:`` the functions."""
+
+    required_arguments = 1
+    option_spec: ClassVar = {"functions": directives.flag, "except": str.split}
 
     def run(self) -> list[nodes.Node]:
-        """Documents each by autofunction."""
-        zx = import_module("kvmbind.zx")
-        names = [name for name, value in vars(zx).items() if inspect.isfunction(value) and not name.startswith("_")]
-        lines = [line for name in names for line in (f".. autofunction:: kvmbind.zx.{name}", "")]
-        return _parse(self, lines, "kvmbind.zx")
+        """Documents each, in the order of the alphabet."""
+        module, omitted = self.arguments[0], self.options.get("except", ())
+        wanted, directive, options = _is_class, "autoclass", ["   :members:", "   :exclude-members: count, index"]
+        if "functions" in self.options:
+            wanted, directive, options = inspect.isfunction, "autofunction", []
+        lines = []
+        for name in sorted(set(dir(import_module(module))) - set(omitted)):
+            if not name.startswith("_") and wanted(getattr(import_module(module), name)):
+                lines += [f".. {directive}:: {module}.{name}", *options, ""]
+        return _parse(self, lines, module)
+
+
+def _is_class(value: object) -> bool:
+    return inspect.isclass(value) and not issubclass(value, Exception)
 
 
 def _parse(directive: SphinxDirective, lines: list[str], source: str) -> list[nodes.Node]:
@@ -52,5 +65,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Registers the directives, and what is done to docstrings before napoleon reads them."""
     app.connect("autodoc-process-docstring", _quote_numbers, priority=100)
     app.add_directive("module-docstring", ModuleDocstring)
-    app.add_directive("zx-calls", ZxCalls)
+    app.add_directive("exports", Exports)
     return {"parallel_read_safe": True}
