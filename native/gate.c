@@ -36,8 +36,11 @@ void kb_gate_pass(struct kb_vcpu *vcpu)
 {
     for (;;) {
         atomic_store(&vcpu->gate_passed, true);
-        if (!atomic_load(&vcpu->vm->paused))
+        if (!atomic_load(&vcpu->vm->paused)) {
+            if (!atomic_load(&vcpu->vm->entered))
+                atomic_store(&vcpu->vm->entered, true);
             return;
+        }
         kb_gate_leave(vcpu);
         wait_while_paused(vcpu->vm);
     }
@@ -85,4 +88,10 @@ void kb_vm_resume(struct kb_vm *vm)
     if (atomic_fetch_sub(&vm->paused, 1) == 1)
         pthread_cond_broadcast(&vm->changed);
     pthread_mutex_unlock(&vm->lock);
+}
+
+/* Whether a vCPU has passed. While the VM is paused that stays so. */
+int kb_vm_entered(struct kb_vm *vm)
+{
+    return atomic_load(&vm->entered);
 }

@@ -53,6 +53,7 @@ struct kb_vm {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     atomic_uint paused;        /* pausers: no vCPU may be in KVM_RUN while it is not 0 */
+    atomic_bool entered;       /* a vCPU has passed the gate */
     struct kb_vcpu *vcpus;     /* open ones, linked by next */
     struct kb_ranges ranges[KB_SPACES];
 };
@@ -226,6 +227,7 @@ int kb_vm_signal_msi(struct kb_vm *vm, uint32_t address_lo, uint32_t address_hi,
 
 /* gate.c */
 void kb_vm_pause(struct kb_vm *vm);
+int kb_vm_entered(struct kb_vm *vm);
 void kb_vm_resume(struct kb_vm *vm);
 void kb_gate_pass(struct kb_vcpu *vcpu);
 void kb_gate_leave(struct kb_vcpu *vcpu);

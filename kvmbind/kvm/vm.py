@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kvmbind.kvm.system import System
 
 IRQFD_DEASSIGN = 1
+IRQFD_RESAMPLE = 2
 _IRQCHIPS = {"pc": lib.KB_IRQCHIP_PC, "split": lib.KB_IRQCHIP_SPLIT, "none": lib.KB_IRQCHIP_NONE}
 IOEVENTFD_DEASSIGN = 4
 #: Bytes that one store has. One ioeventfd could stand for all of them, but then KVM on Intel decodes nothing and takes
@@ -69,9 +70,13 @@ class Vm:
         """KVM_SET_GSI_ROUTING: replaces the whole table."""
         check(lib.kb_vm_set_gsi_routing(self.struct, table), "KVM_SET_GSI_ROUTING")
 
-    def assign_irqfd(self, eventfd: int, gsi: int) -> None:
-        """KVM_IRQFD: from now on a write to `eventfd` raises `gsi`. EBUSY: it has an irqfd already, in any VM."""
-        check(lib.kb_vm_irqfd(self.struct, eventfd, gsi, 0, -1), "KVM_IRQFD")
+    def assign_irqfd(self, eventfd: int, gsi: int, *, resample_fd: int = -1) -> None:
+        """KVM_IRQFD: from now on a write to `eventfd` raises `gsi`. EBUSY: it has an irqfd already, in any VM.
+
+        With a `resample_fd` the GSI stays up until the guest ends the interrupt, which writes that eventfd.
+        """
+        flags = IRQFD_RESAMPLE if resample_fd >= 0 else 0
+        check(lib.kb_vm_irqfd(self.struct, eventfd, gsi, flags, resample_fd), "KVM_IRQFD")
 
     def deassign_irqfd(self, eventfd: int, gsi: int) -> None:
         """KVM_IRQFD with KVM_IRQFD_FLAG_DEASSIGN: when it returns no write to `eventfd` raises `gsi` any more."""
@@ -131,6 +136,11 @@ class Vm:
             yield
         finally:
             lib.kb_vm_resume(self.struct)
+
+    @property
+    def entered(self) -> bool:
+        """Whether a vCPU has been in KVM_RUN, or may be now; while it is paused the answer stays."""
+        return bool(lib.kb_vm_entered(self.struct))
 
     def close(self) -> None:
         """Closes the VM fd."""

@@ -194,6 +194,7 @@ class Guest(KernelObject[GuestDispatcher]):
         *,
         mode: StartMode = "real",
         apic: Literal["x2apic", "xapic"] = "x2apic",
+        interrupts: Sequence[Interrupt] = (),
         on_packet: OnPacket | None = None,
     ) -> Vcpu:
         """Makes a VCPU and enters it on a daemon thread of its own, until it is kicked or closed.
@@ -202,6 +203,7 @@ class Guest(KernelObject[GuestDispatcher]):
             entry: As of `Vcpu.create`.
             mode: As of `Vcpu.create`.
             apic: As of `Vcpu.create`.
+            interrupts: Bound to it before it is entered, as level interrupts must be.
             on_packet: Called on that thread with the Vcpu and each packet; answers reads by `vcpu.write_io`. What it
                 raises ends the thread, and `close` or `join` raises it. Without it a packet is such an error.
 
@@ -209,9 +211,17 @@ class Guest(KernelObject[GuestDispatcher]):
             The VCPU; its `close` kicks it and joins the thread.
 
         Raises:
-            ZxError: As of `Vcpu.create`.
+            ZxError: As of `Vcpu.create` and `bind_interrupts`.
         """
-        vcpu_of = Runner(lambda: Vcpu.create(self, entry, mode=mode, apic=apic), on_packet)
+
+        def create() -> Vcpu:
+            with contextlib.ExitStack() as failed:
+                vcpu = failed.enter_context(Vcpu.create(self, entry, mode=mode, apic=apic))
+                self.bind_interrupts([(interrupt, vcpu) for interrupt in interrupts])
+                failed.pop_all()
+            return vcpu
+
+        vcpu_of = Runner(create, on_packet)
         vcpu = vcpu_of.vcpu
         assert vcpu is not None
         vcpu._runner = vcpu_of

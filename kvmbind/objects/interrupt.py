@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kvmbind._shim import lib
 from kvmbind.abi.constants import ZX_RIGHT_READ, ZX_RIGHT_SIGNAL, ZX_RIGHT_WAIT, ZX_RIGHT_WRITE
-from kvmbind.abi.errors import InvalidArgsError
+from kvmbind.abi.errors import BadStateError, InvalidArgsError
 from kvmbind.objects.base import deadline_after
 from kvmbind.objects.waitable import WaitableObject
 from kvmbind.zircon.interrupt import InterruptDispatcher
@@ -41,6 +41,7 @@ class Interrupt(WaitableObject[InterruptDispatcher]):
         *,
         physical: bool = False,
         delivery: Literal["all", "lowest-priority"] = "all",
+        level: bool = False,
     ) -> Self:
         """Makes an interrupt with an eventfd of its own.
 
@@ -48,23 +49,29 @@ class Interrupt(WaitableObject[InterruptDispatcher]):
             vector: What guests see, 0 to 255; at least 16 to be bound to a VCPU.
             physical: Whether only writes to its eventfd fire it, and `trigger` does not.
             delivery: "all": each fire reaches every bound VCPU; "lowest-priority": one of them.
+            level: Whether it is level-triggered: see `eoi_fileno`. Bound to a VCPU, it has that one only, needs a guest
+                with `irqchip="pc"`, and is bound before any VCPU of the guest has been entered.
 
         Raises:
-            InvalidArgsError: No such vector or delivery.
+            InvalidArgsError: No such vector or delivery; or a level interrupt with delivery "lowest-priority".
             NoResourcesError: No fd is left.
         """
         if delivery not in ("all", "lowest-priority"):
             raise InvalidArgsError("zx_interrupt_create", f'delivery {delivery!r} is not "all" or "lowest-priority"')
         lowest_priority = delivery == "lowest-priority"
-        return cls._wrap(InterruptDispatcher(vector, virtual=not physical, lowest_priority=lowest_priority))
+        if lowest_priority and level:
+            raise InvalidArgsError("zx_interrupt_create", "a level interrupt has one VCPU: there is no choice")
+        made = InterruptDispatcher(vector, virtual=not physical, lowest_priority=lowest_priority, level=level)
+        return cls._wrap(made)
 
     @classmethod
-    def from_eventfd(cls, fd: int, *, vector: int) -> Self:
+    def from_eventfd(cls, fd: int, *, vector: int, level: bool = False) -> Self:
         """Makes a physical interrupt over an eventfd that somebody else writes: VFIO, vhost-user, another process.
 
         Args:
             fd: Duplicated; the caller's stays open.
             vector: What guests see, 0 to 255; at least 16 to be bound to a VCPU.
+            level: As of `create`.
 
         Raises:
             WrongTypeError: `fd` is no eventfd.
@@ -73,7 +80,7 @@ class Interrupt(WaitableObject[InterruptDispatcher]):
             InvalidArgsError: No such vector.
             NoResourcesError: No fd is left.
         """
-        return cls._wrap(InterruptDispatcher(vector, virtual=False, source_fd=fd))
+        return cls._wrap(InterruptDispatcher(vector, virtual=False, level=level, source_fd=fd))
 
     def bind_vcpu(self, vcpu: Vcpu) -> None:
         """Raises its vector in this VCPU at each fire from now on, beside the VCPUs that it is bound to already.
@@ -83,11 +90,12 @@ class Interrupt(WaitableObject[InterruptDispatcher]):
 
         Raises:
             CanceledError: It was destroyed.
-            BadStateError: A thread waits for it.
+            BadStateError: A thread waits for it; or it is a level interrupt and a VCPU of the guest has been entered.
             AlreadyBoundError: It is bound to a port, or its eventfd to another interrupt's VCPU.
             InvalidArgsError: The VCPU is of another guest, or the vector below 16.
-            NotSupportedError: A physical interrupt would need a second cluster of 16 VCPUs.
-            NoResourcesError: The guest's GSIs or the fds are used up.
+            NotSupportedError: A physical interrupt would need a second cluster of 16 VCPUs; a level interrupt a second
+                VCPU, or an IOAPIC that the guest does not have.
+            NoResourcesError: The guest's GSIs, its eight inputs for level interrupts or the fds are used up.
         """
         call = "zx_interrupt_bind_vcpu"
         source = self._object(call, ZX_RIGHT_READ)
@@ -175,6 +183,19 @@ class Interrupt(WaitableObject[InterruptDispatcher]):
     def fileno(self) -> int:
         """The eventfd: a write fires the interrupt. Pass a duplicate of it to whoever shall."""
         return self._object("fileno").eventfd.fd
+
+    def eoi_fileno(self) -> int:
+        """The eventfd of a level interrupt that counts its ends: the device's cue to fire again if it still asserts.
+
+        An end is the guest's end of interrupt, or, with a port, an `ack`, or a `wait` that sleeps.
+
+        Raises:
+            BadStateError: It is edge-triggered.
+        """
+        eoi = self._object("eoi_fileno").source.eoi
+        if eoi is None:
+            raise BadStateError("eoi_fileno", "the interrupt is edge-triggered: its end is no cue")
+        return eoi.fd
 
     @property
     def vector(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,12 +11,14 @@ from kvmbind.abi.errors import AlreadyBoundError, InvalidArgsError, NotSupported
 from kvmbind.kvm import msi
 from kvmbind.kvm.calls import check
 from kvmbind.kvm.eventfd import EventFd
+from kvmbind.zircon import level
 from kvmbind.zircon.locks import holding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kvmbind._shim import Ints
+    from kvmbind.kvm.ioapic import Input
     from kvmbind.kvm.msi import Message
     from kvmbind.kvm.routing import Line
     from kvmbind.zircon.guest import GuestDispatcher
@@ -29,7 +32,7 @@ _EXTRA_CLUSTERS = 255
 class Cluster:
     """The bound VCPUs of one APIC cluster, which one message reaches."""
 
-    __slots__ = ("eventfd", "line", "mask", "number")
+    __slots__ = ("eventfd", "input", "line", "mask", "number")
 
     def __init__(self, number: int, eventfd: EventFd) -> None:
         """Starts with no VCPU."""
@@ -37,6 +40,7 @@ class Cluster:
         self.eventfd = eventfd
         self.mask = 0
         self.line: Line | None = None
+        self.input: Input | None = None  # of a level interrupt, in place of a line
 
 
 class Delivery:
@@ -58,6 +62,9 @@ class Delivery:
         """Takes the irqfds off, then the routes, frees the GSIs, closes the eventfds of further clusters."""
         clusters = list(self.clusters.values())
         self.guest.routing.disconnect([cluster.line for cluster in clusters if cluster.line is not None])
+        for cluster in clusters:
+            if cluster.input is not None:
+                level.disconnect(self.guest, cluster.input)
         for cluster in clusters[1:]:
             cluster.eventfd.close()
         self.clusters.clear()
@@ -78,7 +85,12 @@ class _Change(NamedTuple):
         if self.mask & (self.mask - 1):
             lowest = self.interrupt.lowest_priority
             return msi.logical(self.cluster.number, self.mask, vector, lowest_priority=lowest)
-        return msi.physical(self.cluster.number * msi.CLUSTER_SIZE + self.mask.bit_length() - 1, vector)
+        return msi.physical(self.apic_id, vector)
+
+    @property
+    def apic_id(self) -> int:
+        """Of the VCPU, where it is but one."""
+        return self.cluster.number * msi.CLUSTER_SIZE + self.mask.bit_length() - 1
 
 
 def bind(guest: GuestDispatcher, pairs: Iterable[tuple[InterruptDispatcher, VcpuDispatcher]]) -> None:
@@ -90,10 +102,11 @@ def bind(guest: GuestDispatcher, pairs: Iterable[tuple[InterruptDispatcher, Vcpu
 
     Raises:
         CanceledError: An interrupt was destroyed.
-        BadStateError: A thread waits for an interrupt.
         AlreadyBoundError: An interrupt is bound to a port, or its eventfd has an irqfd already.
         InvalidArgsError: An interrupt is bound to VCPUs of another guest, or has a vector below 16.
-        NotSupportedError: A physical interrupt would need a second cluster; or lowest priority across clusters.
+        BadStateError: A thread waits for an interrupt; or it is a level interrupt and a VCPU has been entered.
+        NotSupportedError: A physical interrupt would need a second cluster; or lowest priority across clusters; or a
+            level interrupt a second VCPU, or an IOAPIC that the guest does not have.
         NoResourcesError: GSIs or fds are used up.
     """
     wanted: dict[int, tuple[InterruptDispatcher, list[VcpuDispatcher]]] = {}
@@ -115,6 +128,8 @@ def _bind_locked(guest: GuestDispatcher, wanted: list[tuple[InterruptDispatcher,
                 continue
             if interrupt.vector < msi.VECTOR_MIN:
                 raise InvalidArgsError(CALL, f"vector {interrupt.vector} is below 16: no local APIC takes it")
+            if interrupt.source.eoi is not None:
+                level.require_bindable(CALL, guest, [*delivery.vcpus, *fresh])
             changes += _plan(interrupt, delivery, fresh)
             for vcpu in fresh:
                 vcpu.hold()
@@ -167,15 +182,26 @@ def _plan(interrupt: InterruptDispatcher, delivery: Delivery, vcpus: list[VcpuDi
 
 
 def _connect(guest: GuestDispatcher, changes: list[_Change]) -> None:
-    new = [change for change in changes if change.cluster.line is None]
-    old = [(change.cluster.line, change.message) for change in changes if change.cluster.line is not None]
     try:
-        lines = guest.routing.update([(change.cluster.eventfd.fd, change.message) for change in new], old)
+        with contextlib.ExitStack() as undo:
+            for change in changes:
+                if change.interrupt.source.eoi is not None:
+                    connected = level.connect(CALL, guest, change.interrupt, change.apic_id)
+                    undo.callback(level.disconnect, guest, connected)
+                    change.cluster.input = connected
+            _connect_edges(guest, [change for change in changes if change.interrupt.source.eoi is None])
+            undo.pop_all()
     except OSError as error:
         if error.errno == errno.EBUSY:
             hint = "its eventfd is bound already, here or in another guest"
             raise AlreadyBoundError(CALL, hint) from error
         raise from_os_error(CALL, error) from error
+
+
+def _connect_edges(guest: GuestDispatcher, changes: list[_Change]) -> None:
+    new = [change for change in changes if change.cluster.line is None]
+    old = [(change.cluster.line, change.message) for change in changes if change.cluster.line is not None]
+    lines = guest.routing.update([(change.cluster.eventfd.fd, change.message) for change in new], old)
     for change, line in zip(new, lines, strict=True):
         change.cluster.line = line
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from kvmbind.abi.constants import ZX_DEFAULT_GUEST_RIGHTS, ZX_OBJ_TYPE_GUEST
 from kvmbind.abi.errors import InvalidArgsError, NoResourcesError, from_os_error
 from kvmbind.kvm import closer, system
+from kvmbind.kvm.ioapic import Ioapic
 from kvmbind.kvm.routing import Routing
 from kvmbind.kvm.vm import Vm
 from kvmbind.zircon.address_space import AddressSpace
@@ -33,7 +34,7 @@ class GuestDispatcher(Dispatcher):
     Threads: any thread may use it. `_creation` orders the making of VCPUs.
     """
 
-    __slots__ = ("_creation", "_next_apic_id", "_resource", "_vcpus_max", "routing", "space", "traps", "vm")
+    __slots__ = ("_creation", "_next_apic_id", "_resource", "_vcpus_max", "ioapic", "routing", "space", "traps", "vm")
 
     TYPE: ClassVar[int] = ZX_OBJ_TYPE_GUEST
     DEFAULT_RIGHTS: ClassVar[int] = ZX_DEFAULT_GUEST_RIGHTS
@@ -60,6 +61,7 @@ class GuestDispatcher(Dispatcher):
             host = resource.system
             self.vm = Vm(host, irqchip=irqchip, pit=pit)
             self.routing = Routing(self.vm, host.capability(system.IRQ_ROUTING))
+            self.ioapic = Ioapic(self.vm) if irqchip == "pc" else None
             size = 1 << min(host.address_bits, ADDRESS_BITS_MAX)
             self.space = AddressSpace(self.vm, size, host.capability(system.NR_MEMSLOTS))
             self.traps = Traps(self.vm, self.space)

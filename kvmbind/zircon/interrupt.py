@@ -82,7 +82,6 @@ class InterruptDispatcher(Dispatcher):
         "_key",
         "_packet_ns",
         "_port",
-        "_source",
         "_state",
         "_timestamp_ns",
         "_waiter",
@@ -91,6 +90,7 @@ class InterruptDispatcher(Dispatcher):
         "eventfd",
         "guard",
         "lowest_priority",
+        "source",
         "state_lock",
         "vector",
         "virtual",
@@ -101,7 +101,13 @@ class InterruptDispatcher(Dispatcher):
     WAITABLE: ClassVar[bool] = True
 
     def __init__(
-        self, vector: int, *, virtual: bool, lowest_priority: bool = False, source_fd: int | None = None
+        self,
+        vector: int,
+        *,
+        virtual: bool,
+        lowest_priority: bool = False,
+        level: bool = False,
+        source_fd: int | None = None,
     ) -> None:
         """Makes an interrupt.
 
@@ -109,6 +115,7 @@ class InterruptDispatcher(Dispatcher):
             vector: What guests see, 0 to 255; at least 16 to be bound to a VCPU.
             virtual: Whether `trigger` may fire it; a physical one is fired by writes to its eventfd only.
             lowest_priority: Whether each fire goes to one of the bound VCPUs instead of to all.
+            level: Whether its end of interrupt is told: the guest's, that of `ack`, and of a wait that sleeps.
             source_fd: An eventfd to be fired by, duplicated; None makes one.
 
         Raises:
@@ -120,8 +127,8 @@ class InterruptDispatcher(Dispatcher):
         call = "zx_interrupt_create"
         if not 0 <= index(vector) <= msi.VECTOR_MAX:
             raise InvalidArgsError(call, f"vector {vector} is not in 0..255")
-        self._source = Source(call, source_fd)
-        self.eventfd = self._source.eventfd
+        self.source = Source(call, source_fd, level=level)
+        self.eventfd = self.source.eventfd
         self.vector = vector
         self.virtual = virtual
         self.lowest_priority = lowest_priority
@@ -165,7 +172,7 @@ class InterruptDispatcher(Dispatcher):
                 raise CanceledError(call, "the interrupt was destroyed")
             if not self._armed:
                 self._record(timestamp_ns)
-                self._source.write()
+                self.source.write()
                 return 0
         return _fire(self.guard)  # bound in this moment
 
@@ -236,6 +243,7 @@ class InterruptDispatcher(Dispatcher):
                 timestamp_ns = self._consume()
                 if timestamp_ns is None and self._state is State.NEEDACK:
                     self._state = State.IDLE  # a wait that sleeps acknowledges
+                    self.source.end_of_interrupt()
                     self._set_untriggered(True)
             if timestamp_ns is not None:
                 return timestamp_ns
@@ -243,7 +251,7 @@ class InterruptDispatcher(Dispatcher):
                 raise TimedOutError(call, "it was not triggered before the deadline")
 
     def _consume(self) -> int | None:
-        if self._source.drain():
+        if self.source.drain():
             self._record(time.monotonic_ns())
         timestamp_ns, self._timestamp_ns = self._timestamp_ns, None
         if timestamp_ns is not None:
@@ -296,10 +304,10 @@ class InterruptDispatcher(Dispatcher):
                     raise CanceledError(call, "the interrupt was destroyed")
                 port.detach(self)
                 self._port, self._packet_ns = None, None
-                if self._source.drain():
-                    self._source.give_back()
+                if self.source.drain():
+                    self.source.give_back()
                 if self._timestamp_ns is not None:
-                    self._source.write()  # of a trigger that no wait, packet or bind has consumed yet
+                    self.source.write()  # of a trigger that no wait, packet or bind has consumed yet
             port.drop()
 
     def take_packet(self) -> Taken | None:
@@ -311,7 +319,7 @@ class InterruptDispatcher(Dispatcher):
             return taken
 
     def _take_packet(self) -> Taken | None:
-        from_outside = self._source.drain()
+        from_outside = self.source.drain()
         packet_ns, self._packet_ns = self._packet_ns, None
         if packet_ns is not None:
             if from_outside and self._state is State.NEEDACK:
@@ -348,7 +356,8 @@ class InterruptDispatcher(Dispatcher):
                     raise CanceledError(call, "the interrupt was destroyed")
                 if self._state is not State.NEEDACK:
                     return
-                if self._source.drain():
+                self.source.end_of_interrupt()
+                if self.source.drain():
                     self._record(time.monotonic_ns())
                 unread = self._packet_ns is not None
                 deferred_ns, self._timestamp_ns = self._timestamp_ns, None
@@ -360,7 +369,7 @@ class InterruptDispatcher(Dispatcher):
                     if self.virtual:
                         self.signals.strobe(ZX_VIRTUAL_INTERRUPT_UNTRIGGERED)
                 if self._packet_ns is not None:
-                    self._source.write()
+                    self.source.write()
                 port.rearm(self)
                 if unread and deferred_ns is not None:
                     raise BadStateError(call, "a second trigger came before the first packet was read; it is dropped")
@@ -391,7 +400,7 @@ class InterruptDispatcher(Dispatcher):
             self._state = State.IDLE
             self._set_untriggered(True)
             self._timestamp_ns = None
-            self._source.hand_over()
+            self.source.hand_over()
 
     def _require_unbound(self, call: str) -> None:
         if self._state is State.DESTROYED:
@@ -465,6 +474,6 @@ class InterruptDispatcher(Dispatcher):
 
     def _destroy(self) -> None:
         self._end_doorbells()  # there are some if a Ctrl-C cut the end short
-        self.eventfd.close()
+        self.source.close()
         if self._cancel is not None:
             self._cancel.close()

@@ -11,17 +11,21 @@ from kvmbind.kvm.eventfd import EventFd, kind_of
 class Source:
     """An interrupt's eventfd. It has a count exactly while a trigger has not been consumed.
 
+    A level source has a second one, `eoi`: its count are the ends of interrupt, after each of which a device that still
+    asserts its line fires again.
+
     Threads: the interrupt's `state_lock` guards `write` and `drain`; writers outside need no lock.
     """
 
-    __slots__ = ("_written", "eventfd")
+    __slots__ = ("_written", "eoi", "eventfd")
 
-    def __init__(self, call: str, fd: int | None) -> None:
+    def __init__(self, call: str, fd: int | None, *, level: bool = False) -> None:
         """Makes an eventfd, or duplicates one that somebody else writes.
 
         Args:
             call: Named in errors.
             fd: The other's eventfd, which stays open; None makes one.
+            level: Whether it is level-triggered.
 
         Raises:
             WrongTypeError: `fd` is no eventfd.
@@ -30,6 +34,7 @@ class Source:
         """
         try:
             self.eventfd = EventFd.create() if fd is None else _duplicate(call, fd)
+            self.eoi = EventFd.create() if level else None
         except OSError as error:
             raise from_os_error(call, error) from error
         self._written = 0
@@ -52,6 +57,18 @@ class Source:
     def hand_over(self) -> None:
         """From now on the kernel consumes what is written."""
         self._written = 0
+
+    def end_of_interrupt(self) -> None:
+        """Tells a level source's device that it may fire again; what Zircon does by unmasking the line."""
+        if self.eoi is not None:
+            with contextlib.suppress(BlockingIOError):  # a full counter is readable all the same
+                self.eoi.add()
+
+    def close(self) -> None:
+        """Closes its fds."""
+        self.eventfd.close()
+        if self.eoi is not None:
+            self.eoi.close()
 
 
 def _duplicate(call: str, fd: int) -> EventFd:

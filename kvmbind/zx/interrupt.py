@@ -39,12 +39,13 @@ def zx_interrupt_create(resource: int, src_num: int, options: int) -> tuple[Stat
         resource: For a physical interrupt a resource of kind IRQ or ROOT; not looked at for a virtual one.
         src_num: The vector that guests see, 0 to 255; only those from 16 on can be bound to a VCPU.
         options: ZX_INTERRUPT_VIRTUAL: fired by zx_interrupt_trigger, and by writes to its eventfd. Otherwise it is
-            physical: fired by its eventfd only, with a ZX_INTERRUPT_MODE_EDGE_*, which all mean the same.
+            physical: fired by its eventfd only, with a ZX_INTERRUPT_MODE_*. All edges mean the same, and both levels:
+            each end of interrupt is told by a second eventfd (`kvmbind.Interrupt.eoi_fileno`).
 
     Returns:
         The status and the interrupt. INVALID_ARGS for options or src_num; BAD_HANDLE; WRONG_TYPE for the resource;
         OUT_OF_RANGE for a src_num outside the resource's range, before INVALID_ARGS for a physical one's options;
-        NOT_SUPPORTED for level modes, which are not there yet; NO_RESOURCES without fds.
+        NO_RESOURCES without fds.
     """
     virtual = options == ZX_INTERRUPT_VIRTUAL
     try:
@@ -58,9 +59,8 @@ def zx_interrupt_create(resource: int, src_num: int, options: int) -> tuple[Stat
             mode = options & ZX_INTERRUPT_MODE_MASK
             if options & ~(ZX_INTERRUPT_MODE_MASK | ZX_INTERRUPT_REMAP_IRQ) or mode not in _MODES:
                 return Status.INVALID_ARGS, ZX_HANDLE_INVALID
-            if mode in _LEVEL:
-                return Status.NOT_SUPPORTED, ZX_HANDLE_INVALID
-        interrupt = InterruptDispatcher(src_num, virtual=virtual)
+        level = not virtual and options & ZX_INTERRUPT_MODE_MASK in _LEVEL
+        interrupt = InterruptDispatcher(src_num, virtual=virtual, level=level)
     except ZxError as error:
         return error.status, ZX_HANDLE_INVALID
     return Status.OK, add(interrupt, interrupt.DEFAULT_RIGHTS)
@@ -112,7 +112,8 @@ def zx_interrupt_bind_vcpu(interrupt: int, vcpu: int, options: int) -> Status:
         ACCESS_DENIED, for the interrupt and then for the VCPU; CANCELED once destroyed; BAD_STATE while a thread waits;
         ALREADY_BOUND to a port, or if another interrupt's irqfd has the eventfd; INVALID_ARGS for a VCPU of another
         guest or a vector below 16; NOT_SUPPORTED for a physical interrupt's second cluster of 16 VCPUs; NO_RESOURCES
-        without GSIs or fds. Nothing has changed then.
+        without GSIs or fds. For a level interrupt also NOT_SUPPORTED for a guest without IOAPIC or a second VCPU,
+        BAD_STATE once a VCPU of the guest has been entered, NO_RESOURCES for the ninth. Nothing has changed then.
     """
     if options != 0:
         return refused(options)

@@ -57,7 +57,7 @@ class Recorder(Vm):
             gsi, kind, _, _, target = ENTRY.unpack_from(data, HEADER.size + index * ENTRY.size)
             self.table.append(Route(gsi, kind, target))
 
-    def assign_irqfd(self, eventfd: int, gsi: int) -> None:
+    def assign_irqfd(self, eventfd: int, gsi: int, *, resample_fd: int = -1) -> None:
         self._call(f"connect {eventfd}")
         assert gsi in self.gsis(), "a route comes before its irqfd"
         self.irqfds.add((eventfd, gsi))

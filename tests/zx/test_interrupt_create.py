@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,8 @@ from kvmbind.zx import (
     ZX_INTERRUPT_MODE_EDGE_BOTH,
     ZX_INTERRUPT_MODE_EDGE_HIGH,
     ZX_INTERRUPT_MODE_EDGE_LOW,
+    ZX_INTERRUPT_MODE_LEVEL_HIGH,
+    ZX_INTERRUPT_MODE_LEVEL_LOW,
     ZX_INTERRUPT_REMAP_IRQ,
     ZX_INTERRUPT_SLOT_USER,
     ZX_INTERRUPT_UNBIND,
@@ -60,6 +64,19 @@ def test_a_physical_interrupt_has_any_mode_of_edges_and_is_not_triggered_by_a_ca
     assert zx.zx_interrupt_trigger(interrupt, 0, 1) is Status.BAD_STATE
     assert zx.zx_interrupt_destroy(interrupt) is OK
     assert zx.zx_interrupt_trigger(interrupt, 0, 1) is Status.BAD_STATE
+
+
+@pytest.mark.kvm
+@pytest.mark.parametrize("mode", [ZX_INTERRUPT_MODE_LEVEL_LOW, ZX_INTERRUPT_MODE_LEVEL_HIGH])
+def test_a_physical_interrupt_of_a_level_mode_tells_each_end_by_an_eventfd(make: Maker, mode: int) -> None:
+    interrupt, port = make.keep(zx.zx_interrupt_create(make.resource(), 0x40, mode)), make.port()
+    assert zx.zx_interrupt_bind(interrupt, port, 7, 0) is OK
+    level = kvmbind.Interrupt.borrow(interrupt)
+    os.eventfd_write(level.fileno(), 1)
+    assert zx.zx_port_wait(port, zx.ZX_TIME_INFINITE)[0] is OK
+    assert select.select([level.eoi_fileno()], [], [], 0)[0] == []
+    assert zx.zx_interrupt_ack(interrupt) is OK
+    assert os.eventfd_read(level.eoi_fileno()) == 1
 
 
 @pytest.mark.kvm
