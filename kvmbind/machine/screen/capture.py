@@ -31,15 +31,15 @@ CURSOR_HIDDEN = 0x20
 class BiosData:
     """The video part of the BIOS data area, as it was when this was made. Guests write anything there."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("data",)
 
     def __init__(self, memory: Memory) -> None:
-        """Reads it."""
-        self._data = memory.read(MODE, END - MODE)
+        """Reads it; `data` are its bytes."""
+        self.data = memory.read(MODE, END - MODE)
 
     def byte(self, addr: int) -> int:
         """Returns the byte at a guest-physical address."""
-        return self._data[addr - MODE]
+        return self.data[addr - MODE]
 
     def word(self, addr: int) -> int:
         """Returns the word at a guest-physical address."""
@@ -66,13 +66,49 @@ def capture(memory: Memory, colours: Colours, planes: Planes, *, start: int | No
     offset = bios.word(PAGE_START) if start is None else start * mode.start_unit
     if mode.layout == "text":
         return _text(memory, bios, colours, offset)
-    unchained = mode.number == 0x13 and not planes.chained
     raster: Raster
-    if unchained:
+    if mode.layout == "packed" and _is_in_planes(mode, planes):
         raster = UnchainedRaster(planes, offset // mode.start_unit, lines or mode.height)
     else:
         raster = raster_of(mode, memory, planes, offset)
     return Picture(raster.mode.width, raster.mode.height, pixels(raster), colours.palette(mode.bits))
+
+
+class Camera:
+    """Captures frames of one machine, and works out only those that differ from the last one.
+
+    Threads: any may look. What is taken while the guest draws may have half of a change; the next look has the rest.
+    """
+
+    __slots__ = ("_colours", "_last", "_memory", "_planes")
+
+    def __init__(self, memory: Memory, colours: Colours, planes: Planes) -> None:
+        """Takes what `capture` takes."""
+        self._memory = memory
+        self._colours = colours
+        self._planes = planes
+        self._last: tuple[object, Frame] | None = None
+
+    def look(self, *, start: int | None = None, lines: int = 0) -> Frame:
+        """Returns what the screen shows, as `capture`: the same frame as long as nothing it is made of changes."""
+        state = self._state(start, lines)
+        last = self._last
+        if last is not None and last[0] == state:
+            return last[1]
+        frame = capture(self._memory, self._colours, self._planes, start=start, lines=lines)
+        self._last = state, frame
+        return frame
+
+    def _state(self, start: int | None, lines: int) -> object:
+        """Everything that a frame is made of, not yet understood."""
+        bios = BiosData(self._memory)
+        mode = bios.mode
+        if _is_in_planes(mode, self._planes):
+            video = bytes(self._planes.memory)
+        else:
+            video = self._memory.read(mode.base, mode.size)
+        colours = self._colours
+        return bios.data, video, bytes(colours.dac), bytes(colours.attributes), colours.blinks, start, lines
 
 
 def raster_of(mode: Mode, memory: Memory, planes: Planes, start: int = 0) -> Raster:
@@ -80,6 +116,10 @@ def raster_of(mode: Mode, memory: Memory, planes: Planes, start: int = 0) -> Ras
     if mode.layout == "planar":
         return PlanarRaster(mode, planes, start)
     return PackedRaster(mode, memory, start)
+
+
+def _is_in_planes(mode: Mode, planes: Planes) -> bool:
+    return mode.layout == "planar" or (mode.number == 0x13 and not planes.chained)
 
 
 def _text(memory: Memory, bios: BiosData, colours: Colours, offset: int) -> TextFrame:

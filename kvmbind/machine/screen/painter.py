@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kvmbind.machine.screen.ansi import Shades
 from kvmbind.machine.screen.cp437 import CHARACTERS
@@ -25,13 +26,6 @@ Cell = tuple[str, str]
 _BLANK: Cell = (" ", "0")
 
 
-class Size(NamedTuple):
-    """Columns and lines of a terminal."""
-
-    columns: int
-    lines: int
-
-
 class Painter:
     """Knows what a terminal shows, and says what to write so that it shows a frame.
 
@@ -42,7 +36,7 @@ class Painter:
     Threads: one at a time.
     """
 
-    __slots__ = ("_at", "_cursor", "_grid", "_left", "_look", "_shades", "_size", "_style", "_top")
+    __slots__ = ("_at", "_cursor", "_frame", "_grid", "_left", "_look", "_shades", "_size", "_style", "_top")
 
     def __init__(self, size: Sequence[int], look: Look) -> None:
         """Starts with nothing known of what is there.
@@ -57,13 +51,13 @@ class Painter:
         self.resize(size)
 
     @property
-    def size(self) -> Size:
+    def size(self) -> os.terminal_size:
         """The terminal's, as last told."""
         return self._size
 
     def resize(self, size: Sequence[int]) -> None:
         """Takes another size of the terminal, and all of its cells for unknown."""
-        self._size = Size(*size)
+        self._size = os.terminal_size(size)
         self._grid: list[list[Cell]] | None = None
         self._forget()
 
@@ -74,6 +68,9 @@ class Painter:
 
     def paint(self, frame: Frame) -> bytes:
         """Returns what to write: nothing if the terminal shows `frame` already."""
+        if self._grid is not None and frame == self._frame:
+            return b""
+        self._frame: Frame = frame
         cursor: tuple[int, int] | None = None
         if isinstance(frame, TextFrame):
             self._scroll_to_cursor(frame)

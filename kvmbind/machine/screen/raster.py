@@ -33,7 +33,10 @@ class Raster(Protocol):
     mode: Mode
 
     def row(self, y: int, x: int, width: int) -> bytes:
-        """Returns the colours of `width` pixels of row `y` from column `x`, one byte each."""
+        """Returns the colours of `width` pixels of row `y` from column `x`, one byte each.
+
+        In a mode of one bank they may go on into the rows below.
+        """
 
     def set_row(self, y: int, x: int, colours: bytes) -> None:
         """Writes the colours of as many pixels of row `y` from column `x`."""
@@ -100,6 +103,8 @@ def scroll(raster: Raster, x: int, y: int, width: int, height: int, lines: int, 
 def pixels(raster: Raster) -> bytes:
     """Returns all pixels, row by row, one byte each."""
     mode = raster.mode
+    if mode.banks == 1:  # one row follows the other
+        return raster.row(0, 0, mode.width * mode.height)
     return b"".join([raster.row(y, 0, mode.width) for y in range(mode.height)])
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmbind.machine.screen import raster
-from kvmbind.machine.screen.capture import capture, raster_of
+from kvmbind.machine.screen.capture import Camera, capture, raster_of
 from kvmbind.machine.screen.colours import Colours
 from kvmbind.machine.screen.font import font
 from kvmbind.machine.screen.frames import Cursor, Picture, TextFrame
@@ -17,6 +17,8 @@ from kvmbind.machine.screen.modes import MODES
 from kvmbind.machine.screen.planes import Planes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.machine.screen.conftest import Ram
 
 GRAPHICS = [number for number, mode in MODES.items() if mode.layout != "text"]
@@ -146,3 +148,62 @@ def test_what_a_bios_writes_in_a_graphics_mode_can_be_read_as_text(ram: Ram, num
         raster.draw_glyph(made, column, 2, glyphs[code], 1)
     raster.draw_glyph(made, 0, 0, bytes(255 - row for row in glyphs[ord("A")]), 1)
     assert capture(ram, Colours(number), planes).text() == "A\n\n Hi, you!"
+
+
+def change_nothing(ram: Ram, colours: Colours, planes: Planes) -> None:
+    ram.data[0x500] = 1  # behind the video part of the BIOS data area
+
+
+def change_a_cell(ram: Ram, colours: Colours, planes: Planes) -> None:
+    ram.type_text("x")
+
+
+def change_the_cursor(ram: Ram, colours: Colours, planes: Planes) -> None:
+    ram.data[0x450] = 1
+
+
+def change_a_colour(ram: Ram, colours: Colours, planes: Planes) -> None:
+    colours.dac[0] = 1
+
+
+def change_a_register(ram: Ram, colours: Colours, planes: Planes) -> None:
+    colours.attributes[0] = 1
+
+
+def change_blinking(ram: Ram, colours: Colours, planes: Planes) -> None:
+    colours.blinks = False
+
+
+def change_the_mode(ram: Ram, colours: Colours, planes: Planes) -> None:
+    ram.set_mode(0x12)
+    colours.load(0x12)
+
+
+def change_a_plane(ram: Ram, colours: Colours, planes: Planes) -> None:
+    change_the_mode(ram, colours, planes)
+    planes.memory[0] = 0x80
+
+
+CHANGES = [
+    *(change_a_cell, change_the_cursor, change_a_colour, change_a_register, change_blinking),
+    *(change_the_mode, change_a_plane),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_camera_sees_every_change(ram: Ram, change: Callable[[Ram, Colours, Planes], None]) -> None:
+    colours, planes = Colours(), Planes()
+    camera = Camera(ram, colours, planes)
+    before = camera.look()
+    change(ram, colours, planes)
+    assert camera.look() != before
+    assert camera.look() == capture(ram, colours, planes)
+
+
+def test_a_camera_works_nothing_out_twice(ram: Ram) -> None:
+    colours, planes = Colours(), Planes()
+    camera = Camera(ram, colours, planes)
+    before = camera.look()
+    change_nothing(ram, colours, planes)
+    assert camera.look() is before
+    assert camera.look(start=80) is not before
