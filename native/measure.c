@@ -14,20 +14,22 @@ uint64_t kb_tsc(void)
     return __builtin_ia32_rdtscp(&aux);
 }
 
-/* ns: the whole time of `rounds` returns of KVM_RUN. The vCPU belongs to the calling thread and does nothing but OUT. */
+/* ns: of each of `rounds` returns of KVM_RUN. The vCPU belongs to the calling thread and does nothing but OUT, or stores
+ * to what is no memory. */
 int kb_measure_exits(struct kb_vcpu *vcpu, unsigned rounds, uint64_t *ns)
 {
     int result = 0;
-    int64_t start = kb_now_ns();
     vcpu->run->immediate_exit = 0;
     for (unsigned round = 0; round < rounds && result >= 0; round++) {
+        int64_t start = kb_now_ns();
         do
             result = kb_ioctl(vcpu->fd, KVM_RUN, NULL);
         while (result == -EINTR);
-        if (result >= 0 && vcpu->run->exit_reason != KVM_EXIT_IO)
+        ns[round] = (uint64_t)(kb_now_ns() - start);
+        uint32_t reason = vcpu->run->exit_reason;
+        if (result >= 0 && reason != KVM_EXIT_IO && reason != KVM_EXIT_MMIO)
             result = -EPROTO;
     }
-    *ns = (uint64_t)(kb_now_ns() - start);
     return result < 0 ? result : 0;
 }
 

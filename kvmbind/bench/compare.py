@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kvmbind.bench.distribution import change_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from kvmbind.bench.distribution import Interval
     from kvmbind.bench.report import Report
@@ -66,33 +66,29 @@ def compare(before: Report, after: Report, *, threshold: float = 0.05, to_base: 
             another day, changes alike does not count.
 
     Raises:
-        IncomparableError: They did not measure the same thing; or to_base, and one has no base.
+        IncomparableError: They did not measure the same thing; or to_base, and there is none.
     """
     require_comparable(before, after)
-    if to_base:
-        for report in (before, after):
-            if report.base is None or report.base not in report:
-                raise IncomparableError("one has no floor to compare with")
-    return list(_changes(before, after, threshold, to_base))
+    changes = list(_changes(before, after, threshold, to_base))
+    if not changes:
+        raise IncomparableError("one has nothing that its results are ratios to")
+    return changes
 
 
 def _changes(before: Report, after: Report, threshold: float, to_base: bool) -> Iterator[Change]:
     for result in before:
-        if result.name not in after or (to_base and result.name == before.base):
+        if result.name not in after or (to_base and result.name == result.base):
             continue
         for percent in PERCENTS:
             old, new = (_values(report, result.name, percent, to_base) for report in (before, after))
-            ratio = change_of(old, new)
-            times = result.interval(percent).value, after[result.name].interval(percent).value
-            yield Change(result.name, percent, *times, ratio, _verdict(ratio, threshold))
+            if old and new:
+                ratio = change_of(old, new)
+                times = result.interval(percent).value, after[result.name].interval(percent).value
+                yield Change(result.name, percent, *times, ratio, _verdict(ratio, threshold))
 
 
-def _values(report: Report, name: str, percent: float, to_base: bool) -> list[float]:
-    values = report[name].per_repeat(percent)
-    if not to_base or report.base is None:
-        return [float(value) for value in values]
-    base = report[report.base].per_repeat(percent)
-    return [value / beside for value, beside in zip(values, base, strict=False)]
+def _values(report: Report, name: str, percent: float, to_base: bool) -> Sequence[float]:
+    return report.ratios(name, percent) if to_base else report[name].per_repeat(percent)
 
 
 def _verdict(ratio: Interval, threshold: float) -> Verdict:

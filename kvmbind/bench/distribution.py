@@ -105,12 +105,6 @@ def median_of(values: Sequence[float]) -> Interval:
     return _bootstrap(len(values), lambda chosen: statistics.median(values[i] for i in chosen))
 
 
-def ratio_of(values: Sequence[float], base: Sequence[float]) -> Interval:
-    """Returns the median of the ratios of two values per repeat, which were measured beside each other."""
-    ratios = [value / beside for value, beside in zip(values, base, strict=False)]
-    return median_of(ratios)
-
-
 def change_of(before: Sequence[float], after: Sequence[float]) -> Interval:
     """Returns the ratio of the medians of two runs, which have nothing to do with each other."""
     draw = random.Random(_SEED)

@@ -3,16 +3,16 @@
 A document is one object:
 
 - schema: "kvmbind.bench/1". It changes when a reader of the old one would go wrong.
-- bench, title, created, base, warnings, complete: as the attributes of `Report`.
+- bench, title, created, warnings, complete: as the attributes of `Report`.
 - options: what the benchmark was asked to do, by name. host, noise: the fields of `Host` and `Noise`.
 - results: one object for each, in the order of the table:
-  - name, says, shows: as the attributes of `Result`.
+  - name, says, shows, base: as the attributes of `Result`.
   - summary: of the times that it shows, in ns: min_ns, p50_ns, p90_ns, p99_ns, p99_9_ns, max_ns, mean_ns;
     p50_interval_ns: [low, high], the confidence interval (95 %) of p50; ratio: {value, low, high} of p50's ratio to
     the base and its confidence interval, or null. These follow from the turns and are not read back.
   - turns: one object for each repeat:
     - times: HDR histograms by what they measure: V2, compressed, base64, in ns with three significant digits.
-    - counters: the fields of `Counters`; null where KVM does not tell.
+    - counters: the fields of `Counters`; null where nobody counts.
     - start_s, length_s: seconds since the run began, and how long the turn took.
 """
 
@@ -82,7 +82,6 @@ def _document(report: Report) -> dict[str, Any]:
         "options": dict(report.options),
         "host": report.host._asdict(),
         "noise": report.noise._asdict(),
-        "base": report.base,
         "warnings": list(report.warnings),
         "results": [_result(report, result) for result in report],
     }
@@ -95,6 +94,7 @@ def _result(report: Report, result: Result) -> dict[str, Any]:
         "name": result.name,
         "says": result.says,
         "shows": result.shows,
+        "base": result.base,
         "summary": {
             "min_ns": result.min_ns,
             "p50_ns": result.p50_ns,
@@ -126,7 +126,6 @@ def _report(document: dict[str, Any]) -> Report:
         created=document["created"],
         host=Host(**document["host"]),
         noise=Noise(**document["noise"]),
-        base=document["base"],
         results=tuple(_read_result(result) for result in document["results"]),
         warnings=tuple(document["warnings"]),
         complete=document["complete"],
@@ -143,7 +142,7 @@ def _read_result(result: dict[str, Any]) -> Result:
         )
         for turn in result["turns"]
     )
-    made = Result(name=result["name"], says=result["says"], shows=result["shows"], turns=turns)
+    made = Result(result["name"], result["says"], result["shows"], result["base"], turns)
     if not turns or any(made.shows not in turn.times for turn in turns):
         raise DocumentError(f"{made.name!r} has no times of {made.shows!r}")
     return made

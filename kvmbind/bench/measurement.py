@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-import time
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from kvmbind.bench import counters, host
 from kvmbind.bench.affinity import on_cpu
@@ -14,20 +11,24 @@ from kvmbind.bench.distribution import Distribution
 from kvmbind.bench.mechanisms import MECHANISMS, Lab
 from kvmbind.bench.plan import PlanError, make_plan
 from kvmbind.bench.probe import Pace, calibrate
-from kvmbind.bench.report import Report, Result, Turn
-from kvmbind.bench.run import Step
-from kvmbind.bench.warning import warnings_of
+from kvmbind.bench.run import Contestant, Run, Taken, split_evenly
+from kvmbind.bench.warning import of_latency
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from kvmbind.bench.host import Host, Noise
     from kvmbind.bench.mechanisms import Mechanism
     from kvmbind.bench.plan import Answer, GuestState, Plan
     from kvmbind.bench.probe import Round
+    from kvmbind.bench.report import Report, Result
 
 BASE = "floor"
 _CLOCK_ROUNDS = 50
 _CLOCK_HOLDS = 0.99  # of the rounds: the TSCs of two processors may be a few ticks apart
+
+#: Which of the times a report shows: by whether there are the guest's stamps, and whether there is a rate.
+_SHOWN = {(True, False): "handler", (False, False): "seen", (True, True): "due", (False, True): "due-seen"}
 
 #: What the times of a turn are, by name.
 MEASURES = {
@@ -122,94 +123,54 @@ def plan_latency(
     return plan
 
 
-class LatencyRun:
-    """One run of `latency`, which also tells what it has measured when it was interrupted.
+class LatencyRun(Run):
+    """One run of `latency`.
 
     Threads: one.
     """
 
+    BENCH: ClassVar[str] = "latency"
+
     def __init__(self, plan: Plan) -> None:
         """Measures nothing yet."""
+        super().__init__(MEASURES["handler"], plan._asdict(), split_evenly(plan.n, plan.repeat))
         self.plan = plan
-        self.on_step: Callable[[Step], object] | None = None
-        self._turns: dict[str, list[Turn]] = {name: [] for name in plan.mechanisms}
-        self._stamped: dict[str, bool] = {}
-        self._created = datetime.now(UTC).isoformat(timespec="seconds")
-        self._start_s = time.monotonic()
-        self._noise_before = self._noise = host.read_noise()
 
-    def measure(self) -> None:
-        """Runs all turns."""
+    @contextmanager
+    def open(self) -> Iterator[list[Contestant]]:
+        """Opens the mechanisms, and looks which of them have time stamps that can be compared."""
         plan = self.plan
-        ticks_per_ns = calibrate()
         pace = Pace(
-            ticks_per_ns,
+            calibrate(),
             gap_ns=plan.gap_us * 1000,
             interval_ns=1e9 / plan.rate_hz if plan.rate_hz else 0,
             asleep=plan.guest_state == "halted" and plan.rate_hz is None,
         )
-        try:
-            with on_cpu(plan.pin[0] if plan.pin else None), Lab(plan, pace) as lab:
-                opened = [MECHANISMS[name](lab) for name in plan.mechanisms]
-                for mechanism in opened:
-                    self._stamped[mechanism.NAME] = _clock_holds(mechanism.rounds(_CLOCK_ROUNDS))
-                with _no_collection():
-                    self._take_turns(opened, ticks_per_ns)
-        finally:
-            self._noise = host.read_noise().since(self._noise_before)
+        with on_cpu(plan.pin[0] if plan.pin else None), Lab(plan, pace) as lab:
+            mechanisms = [kind(lab) for name, kind in MECHANISMS.items() if name in plan.mechanisms]
+            contestants = [self._contestant(mechanism, pace.ticks_per_ns) for mechanism in mechanisms]
+            self.title = MEASURES[contestants[0].shows]
+            yield contestants
 
-    def _take_turns(self, mechanisms: list[Mechanism], ticks_per_ns: float) -> None:
-        total = len(mechanisms) * self.plan.repeat
-        done = 0
-        for repeat, n in enumerate(self.plan.turns()):
-            first = repeat % len(mechanisms)
-            for mechanism in mechanisms[first:] + mechanisms[:first]:
-                turn = self._take_turn(mechanism, n, ticks_per_ns)
-                self._turns[mechanism.NAME].append(turn)
-                done += 1
-                if self.on_step is not None:
-                    self.on_step(Step(done, total, mechanism.NAME))
+    def _contestant(self, mechanism: Mechanism, ticks_per_ns: float) -> Contestant:
+        stamped = _clock_holds(mechanism.rounds(_CLOCK_ROUNDS))
+        shows = _SHOWN[stamped, self.plan.rate_hz is not None]
 
-    def _take_turn(self, mechanism: Mechanism, n: int, ticks_per_ns: float) -> Turn:
-        if self.plan.warmup:
-            mechanism.rounds(self.plan.warmup)
-        gc.collect()
-        woken, before = mechanism.host_wakeups, mechanism.target.snapshot()
-        start_s = time.monotonic()
-        rounds = mechanism.rounds(n)
-        length_s = time.monotonic() - start_s
-        after, woken = mechanism.target.snapshot(), mechanism.host_wakeups - woken
-        counted = counters.between(before, after, n)._replace(host_wakeups=woken)
-        times = _times(rounds, ticks_per_ns, stamped=self._stamped[mechanism.NAME])
-        return Turn(times, counted, start_s - self._start_s, length_s)
+        def take(n: int) -> Taken:
+            if self.plan.warmup:
+                mechanism.rounds(self.plan.warmup)
+            before = mechanism.snapshot()
+            rounds = mechanism.rounds(n)
+            counted = counters.between(before, mechanism.snapshot(), n)
+            return Taken(_times(rounds, ticks_per_ns, stamped=stamped), counted)
 
-    def report(self) -> Report:
-        """Returns what has been measured so far; a mechanism without a turn is not in it."""
-        plan = self.plan
-        results = tuple(
-            Result(name, MECHANISMS[name].SAYS, self._shows(name), tuple(self._turns[name]))
-            for name in MECHANISMS
-            if self._turns.get(name)
-        )
-        facts = host.read_host()
-        return Report(
-            bench="latency",
-            title=MEASURES[results[0].shows if results else "handler"],
-            options=plan._asdict(),
-            created=self._created,
-            host=facts,
-            noise=self._noise,
-            base=BASE if BASE in plan.mechanisms else None,
-            results=results,
-            warnings=warnings_of(plan, facts, self._noise, results),
-            complete=all(len(turns) == plan.repeat for turns in self._turns.values()),
-        )
+        base = BASE if BASE in self.plan.mechanisms else None
+        return Contestant(mechanism.NAME, mechanism.SAYS, shows, base, take)
 
-    def _shows(self, name: str) -> str:
-        stamped = self._stamped[name]
-        if self.plan.rate_hz is not None:
-            return "due" if stamped else "due-seen"
-        return "handler" if stamped else "seen"
+    def doubts(self, facts: Host, noise: Noise, results: Sequence[Result]) -> Iterator[str]:
+        """Tells why the figures may mean less than they seem to."""
+        yield from super().doubts(facts, noise, results)
+        yield from of_latency(self.plan, facts, noise, results)
 
 
 def _times(rounds: list[Round], ticks_per_ns: float, *, stamped: bool) -> dict[str, Distribution]:
@@ -232,15 +193,3 @@ def _clock_holds(rounds: list[Round]) -> bool:
     """Whether the guest's stamps lie between the host's times on either side: the TSC offset is right."""
     held = sum(one.start <= one.guest <= one.host for one in rounds)
     return held >= _CLOCK_HOLDS * len(rounds)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Keeps Python's garbage collector from running within a turn."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

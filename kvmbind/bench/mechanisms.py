@@ -13,7 +13,7 @@ from kvmbind._shim import lib
 from kvmbind.abi.errors import CanceledError
 from kvmbind.bench.other_process import OtherProcess
 from kvmbind.bench.probe import COUNTS, STAMPS, Probe
-from kvmbind.bench.targets import RINGS, SPINS, VECTOR, ApicGuest, BareGuest
+from kvmbind.bench.targets import BELL, RINGS, SPINS, VECTOR, ApicGuest, BareGuest
 from kvmbind.kvm import signals
 from kvmbind.kvm.eventfd import EventFd
 from kvmbind.zircon import handles
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    from kvmbind.bench.counters import Counters
     from kvmbind.bench.plan import Plan
     from kvmbind.bench.probe import Pace, Round
     from kvmbind.bench.targets import Target
@@ -70,16 +71,11 @@ class Lab:
 
 
 class Mechanism(Protocol):
-    """A way to raise vector 40h in a guest, open and ready.
-
-    host_wakeups: how often a host thread has woken on the way.
-    """
+    """A way to raise vector 40h in a guest, open and ready."""
 
     NAME: ClassVar[str]
     #: One line for the legend.
     SAYS: ClassVar[str]
-    target: Target
-    host_wakeups: int
 
     def __init__(self, lab: Lab) -> None:
         """Opens what it needs in the lab."""
@@ -91,13 +87,16 @@ class Mechanism(Protocol):
     def rounds(self, n: int) -> list[Round]:
         """Fires n times, each when the guest has answered the last."""
 
+    def snapshot(self) -> Counters:
+        """Returns what has been counted so far, by the guest's VCPUs and on the way to them."""
+
 
 class _FromHere:
     """What those have in common that fire from this process: a subclass says how, by `_fire_in_c` or `_fire`."""
 
     def __init__(self, lab: Lab, target: Target) -> None:
-        self.target = target
-        self.host_wakeups = 0
+        self._target = target
+        self._host_wakeups = 0
         self._probe = Probe(target.watched, lab.pace)
         self._run: Callable[[int], list[Round]]
 
@@ -118,6 +117,10 @@ class _FromHere:
         """Fires n times, each when the guest has answered the last."""
         self._probe.arm()
         return self._run(n)
+
+    def snapshot(self) -> Counters:
+        """Returns what has been counted so far, by the guest's VCPUs and on the way to them."""
+        return self._target.snapshot()._replace(host_wakeups=self._host_wakeups)
 
 
 class Floor(_FromHere):
@@ -187,10 +190,9 @@ class FromOtherProcess:
     SAYS: ClassVar[str] = "another process writes the bound interrupt's eventfd"
 
     def __init__(self, lab: Lab) -> None:
-        self.target: Target = lab.shared
-        self.host_wakeups = 0
+        self._target = lab.shared
         irq = lab.bound_interrupt(lab.shared)
-        self._process = OtherProcess(irq.fileno(), self.target.watched, lab.pace)
+        self._process = OtherProcess(irq.fileno(), self._target.watched, lab.pace)
         lab.opened.callback(self._process.close)
 
     @staticmethod
@@ -202,6 +204,10 @@ class FromOtherProcess:
         """Fires n times, each when the guest has answered the last."""
         return self._process.rounds(n)
 
+    def snapshot(self) -> Counters:
+        """Returns what the guest's VCPUs have counted so far; no thread of this process is on the way."""
+        return self._target.snapshot()._replace(host_wakeups=0)
+
 
 class GuestBell(_FromHere):
     """Another guest's bell is the eventfd of a bound interrupt: t0 is that guest's own time stamp."""
@@ -211,9 +217,10 @@ class GuestBell(_FromHere):
 
     def __init__(self, lab: Lab) -> None:
         super().__init__(lab, lab.shared)
+        rung = lab.bound_interrupt(lab.shared)
         self._sender = ApicGuest(guests.RINGER, 0, [lab.cpu_of(lab.plan.vcpus)])
         lab.opened.callback(self._sender.close)
-        self._sender.connect_bell(lab.bound_interrupt(lab.shared).fileno())
+        self._sender.guest.connect_bell(BELL, rung)
         start = lab.bound_interrupt(self._sender)
         self._fire_in_c(lib.kb_rounds_eventfd, start.fileno())
         self._sent = 0
@@ -251,7 +258,7 @@ class Mediated(_FromHere):
         with contextlib.suppress(CanceledError):
             while True:
                 self._irq.wait()
-                self.host_wakeups += 1
+                self._host_wakeups += 1
                 for vcpu in self._vcpus:
                     zx.zx_vcpu_interrupt(vcpu, VECTOR)
 

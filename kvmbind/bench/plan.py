@@ -34,10 +34,6 @@ class Plan(NamedTuple):
     warmup: int
     repeat: int
 
-    def turns(self) -> list[int]:
-        """How many triggers each repeat has: together n."""
-        return [(self.n * (i + 1)) // self.repeat - (self.n * i) // self.repeat for i in range(self.repeat)]
-
 
 def make_plan(
     mechanisms: tuple[str, ...],

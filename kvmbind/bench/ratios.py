@@ -97,11 +97,11 @@ def exits(rounds: int = 500) -> Ratio:
         guest.set_trap_io(PORT, 1, key=1)
         with kvmbind.Vcpu.create(guest, ENTRY) as ours, kvmbind.Vcpu.create(guest, ENTRY) as raw:
             raw_vcpu = handles.find(raw.handle, VcpuDispatcher).kvm.struct
-            ns = ffi.new("uint64_t[]", 1)
+            ns = ffi.new("uint64_t[]", rounds)
 
             def c_loop() -> float:
                 check(lib.kb_measure_exits(raw_vcpu, rounds, ns), "the C loop")
-                return ns[0] / rounds
+                return statistics.fmean(ns[i] for i in range(rounds))
 
             python_ns, c_ns = _median_of_turns(_per_call("vcpu.enter()", rounds, vcpu=ours), c_loop)
             return Ratio("I/O exit to Python and back / C", python_ns, c_ns, "<= 1.3")

@@ -35,7 +35,8 @@ class Turn(NamedTuple):
 class Result:
     """One line of a report: a way to do something, and its turns.
 
-    name, says: which, and one line for people. shows: which of the times the figures are of.
+    name, says: which, and one line for people. shows: which of the times the figures are of. base: the name of the
+    result that its ratio is to, or None.
 
     Threads: any thread may use it.
     """
@@ -43,6 +44,7 @@ class Result:
     name: str
     says: str
     shows: str
+    base: str | None
     turns: tuple[Turn, ...]
 
     @cached_property
@@ -57,7 +59,7 @@ class Result:
     @cached_property
     def counters(self) -> Counters:
         """What was counted in all turns."""
-        return counters.total(turn.counters for turn in self.turns)
+        return counters.total([turn.counters for turn in self.turns])
 
     def per_repeat(self, percent: float) -> list[int]:
         """Returns a percentile of what it shows for each turn, in ns."""
@@ -103,12 +105,12 @@ class Result:
         return self.counters.triggers
 
     @property
-    def counted(self) -> int:
+    def counted(self) -> int | None:
         """How often the guest says that it happened, over all VCPUs."""
         return self.counters.counted
 
     @property
-    def returns(self) -> int:
+    def returns(self) -> int | None:
         """How often KVM_RUN came back to user space."""
         return self.counters.returns
 
@@ -129,7 +131,6 @@ class Report:
         created: When it began: ISO 8601, UTC.
         host: The machine.
         noise: What disturbed the run.
-        base: The name of the result that ratios are to, or None.
         results: In the order of the table.
         warnings: Why the figures may mean less than they seem to.
         complete: Whether it ran to its end.
@@ -143,7 +144,6 @@ class Report:
     created: str
     host: Host
     noise: Noise
-    base: str | None
     results: tuple[Result, ...]
     warnings: tuple[str, ...]
     complete: bool
@@ -164,10 +164,17 @@ class Report:
         return any(result.name == name for result in self.results)
 
     def ratio(self, name: str, percent: float = 50) -> Interval | None:
-        """Returns a percentile's ratio to the base, from turns that ran beside each other; None without a base."""
-        if self.base is None or self.base not in self:
-            return None
-        return distribution.ratio_of(self[name].per_repeat(percent), self[self.base].per_repeat(percent))
+        """Returns a percentile's ratio to the result's base, from turns beside each other; None without a base."""
+        ratios = self.ratios(name, percent)
+        return distribution.median_of(ratios) if ratios else None
+
+    def ratios(self, name: str, percent: float = 50) -> list[float]:
+        """Returns that ratio for each repeat that both have had; none without a base."""
+        result = self[name]
+        if result.base is None or result.base not in self:
+            return []
+        beside = self[result.base].per_repeat(percent)
+        return [value / base for value, base in zip(result.per_repeat(percent), beside, strict=False)]
 
     def save(self, path: str | Path) -> None:
         """Writes it as JSON, with an HDR histogram of each turn; `document` has the schema. Needs the extra `bench`.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _HISTOGRAM_WIDTH_MAX = 140  # columns
 _WIDER_THAN_ANY = 10_000
+_NOTHING = "-"
 _BARS = " ▁▂▃▄▅▆▇█"
 _ASCII_BARS = " .:-=+*#%"
 _CLIPPED = 99.9  # the percentile that the histograms end at; what is above is in the last column
@@ -34,23 +35,27 @@ class Column(NamedTuple):
 
 
 def microseconds(ns: float) -> str:
-    """Says a time in us with three digits."""
+    """Says a time in us with three or four digits; k is for thousands."""
     us = ns / 1000
-    return f"{us:.2f}" if us < 9.995 else f"{us:.1f}" if us < 99.95 else f"{us:,.0f}"
+    return _short(us) if us < 9999.5 else f"{_short(us / 1000)}k"
+
+
+def _short(number: float) -> str:
+    return f"{number:.2f}" if number < 9.995 else f"{number:.1f}" if number < 99.95 else f"{number:,.0f}"
 
 
 def _ratio(report: Report, result: Result) -> str:
     ratio = report.ratio(result.name)
     if ratio is None:
-        return "-"
-    if result.name == report.base:
+        return _NOTHING
+    if result.name == result.base:
         return "1.00"
-    return f"{ratio.value:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
+    return f"{_short(ratio.value)} ({_short(ratio.low)}-{_short(ratio.high)})"
 
 
 def _per_trigger(count: int | None, result: Result) -> str:
     if count is None:
-        return "-"
+        return _NOTHING
     share = count / result.triggers
     return "0" if not count else "<0.01" if share < 0.005 else f"{share:.2f}"
 
@@ -69,7 +74,7 @@ TIMES = (
     Column("max", lambda _, result: microseconds(result.max_ns)),
 )
 RATE = Column("a second", lambda _, result: _rate(result))
-RATIO = Column("p50 / floor (95 %)", _ratio)
+RATIO = Column("p50 / base (95 %)", _ratio)
 COUNTS = (
     Column("KVM_RUN\nreturns", lambda _, result: _per_trigger(result.returns, result)),
     Column("host\nwake-ups", lambda _, result: _per_trigger(result.counters.host_wakeups, result)),
@@ -77,7 +82,7 @@ COUNTS = (
     Column("injec-\ntions", lambda _, result: _per_trigger(result.irq_injections, result)),
     Column("VCPU\nslept", lambda _, result: _per_trigger(result.counters.halt_wakeup, result)),
     Column("KVM\npolled", lambda _, result: _per_trigger(result.counters.halt_successful_poll, result)),
-    Column("guest\ncounted", lambda _, result: f"{result.counted:,}"),
+    Column("guest\ncounted", lambda _, result: _NOTHING if result.counted is None else f"{result.counted:,}"),
 )
 
 
@@ -123,16 +128,21 @@ def _plain(value: object) -> str:
 
 def _tables(report: Report, console: Console) -> RenderableType:
     """Returns one table where it fits, or else two."""
-    ratio = (RATIO,) if report.base in report else ()
-    whole = _table(report, (*TIMES, *ratio, RATE, *COUNTS))
+    times = [*TIMES, *(column for column in (RATIO,) if _says_anything(report, column))]
+    counts = [RATE, *(column for column in COUNTS if _says_anything(report, column))]
+    whole = _table(report, [*times, *counts])
     unlimited = console.options.update(max_width=_WIDER_THAN_ANY)
     if console.measure(whole, options=unlimited).maximum <= console.width:
         return whole
     return Group(
-        _table(report, (*TIMES, *ratio)),
-        Text("\nFor each trigger:", style="bold"),
-        _table(report, (RATE, *COUNTS)),
+        _table(report, times),
+        Text("\nFor each trigger:" if report.bench == "latency" else "\nFor each:", style="bold"),
+        _table(report, counts),
     )
+
+
+def _says_anything(report: Report, column: Column) -> bool:
+    return any(column.cell(report, result) != _NOTHING for result in report)
 
 
 def _table(report: Report, columns: Sequence[Column]) -> Table:

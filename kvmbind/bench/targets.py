@@ -18,7 +18,7 @@ from kvmbind.bench.probe import COUNTS, Watched
 from kvmbind.kvm import msi, signals, tsc
 from kvmbind.kvm.calls import check
 from kvmbind.kvm.eventfd import EventFd
-from kvmbind.kvm.memory import Memory
+from kvmbind.kvm.memory import PAGE_SIZE, Memory
 from kvmbind.kvm.system import System
 from kvmbind.kvm.vcpu import Vcpu as KvmVcpu
 from kvmbind.kvm.vm import Vm
@@ -61,18 +61,25 @@ class ApicGuest:
     Threads: as of its parts; `close` comes last.
     """
 
-    def __init__(self, image: bytes, mode: int = 0, cpus: Sequence[int | None] = (None,)) -> None:
-        """Starts a VCPU for each of `cpus` on that processor, and waits until all are set up."""
+    def __init__(
+        self, image: bytes, mode: int = 0, cpus: Sequence[int | None] = (None,), *, port: kvmbind.Port | None = None
+    ) -> None:
+        """Starts a VCPU for each of `cpus` on that processor, and waits until all are set up.
+
+        A guest that rings does it on the port, or else on an eventfd of its own.
+        """
         with contextlib.ExitStack() as undo:
-            self.bell = EventFd.create() if mode & RINGS else None
-            if self.bell is not None:
-                undo.callback(self.bell.close)
+            self._bell = None
+            if mode & RINGS and port is None:
+                self._bell = undo.enter_context(kvmbind.Interrupt.create())
             self.guest = undo.enter_context(kvmbind.Guest.create(memory=MEMORY))
             self.guest.write(image, ENTRY)
             self.guest.write(bytes([mode]), MODE)
             self._guest = handles.find(self.guest.handle, GuestDispatcher)
-            if self.bell is not None:
-                self.connect_bell(self.bell.fd)
+            if self._bell is not None:
+                self.guest.connect_bell(BELL, self._bell)
+            if port is not None:
+                self.guest.set_trap_bell(BELL, PAGE_SIZE, port, key=0)
             self.vcpus = [self._start(cpu) for cpu in cpus]
             self._dispatchers = [handles.find(vcpu.handle, VcpuDispatcher) for vcpu in self.vcpus]
             for vcpu in self.vcpus:
@@ -92,13 +99,9 @@ class ApicGuest:
             memory_fd=self.guest.memory.fileno(),
             memory_size=MEMORY,
             stats_fds=() if -1 in stats_fds else stats_fds,
-            bell_fd=-1 if self.bell is None else self.bell.fd,
+            bell_fd=-1 if self._bell is None else self._bell.fileno(),
             tsc_offsets=offsets,
         )
-
-    def connect_bell(self, eventfd: int) -> None:
-        """Makes a store to the bell's page write an eventfd."""
-        check(lib.kb_vm_ioeventfd(self._guest.vm.struct, eventfd, BELL, 0, 0), "KVM_IOEVENTFD")
 
     @property
     def message(self) -> msi.Message:
@@ -119,8 +122,8 @@ class ApicGuest:
         try:
             stats = [vcpu.stats() for vcpu in self.vcpus]
         except NotSupportedError:
-            return counters.from_stats(counted, returns, None)
-        return counters.from_stats(counted, returns, stats)
+            return counters.snapshot(counted=counted, returns=returns, stats=None)
+        return counters.snapshot(counted=counted, returns=returns, stats=stats)
 
     def close(self) -> None:
         """Ends the VCPUs and the guest; raises what a VCPU's thread raised."""
@@ -178,8 +181,8 @@ class BareGuest:
         try:
             stats = [vcpu.read_stats()]
         except OSError:
-            return counters.from_stats(counted, vcpu.returns + vcpu.interrupted, None)
-        return counters.from_stats(counted, vcpu.returns + vcpu.interrupted, stats)
+            return counters.snapshot(counted=counted, returns=vcpu.returns + vcpu.interrupted, stats=None)
+        return counters.snapshot(counted=counted, returns=vcpu.returns + vcpu.interrupted, stats=stats)
 
     def close(self) -> None:
         """Ends the VCPU and the VM; raises what the VCPU's thread raised."""

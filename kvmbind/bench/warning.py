@@ -35,12 +35,8 @@ def of_host(host: Host, noise: Noise) -> Iterator[str]:
         yield f"the machine was busy when it began: load {noise.load:.1f} on {host.cpus} processors"
 
 
-def warnings_of(plan: Plan, host: Host, noise: Noise, results: Sequence[Result]) -> tuple[str, ...]:
-    """Returns one sentence for each reason to doubt a latency report."""
-    return (*of_host(host, noise), *_of_run(plan, host, noise, results))
-
-
-def _of_run(plan: Plan, host: Host, noise: Noise, results: Sequence[Result]) -> Iterator[str]:
+def of_latency(plan: Plan, host: Host, noise: Noise, results: Sequence[Result]) -> Iterator[str]:
+    """Tells what makes a latency report doubtful beside the machine itself."""
     if host.cpus < plan.vcpus + 1:
         yield f"{plan.vcpus} VCPUs and the measuring thread share {host.cpus} processors"
     triggers = sum(result.triggers for result in results)
@@ -52,7 +48,7 @@ def _of_run(plan: Plan, host: Host, noise: Noise, results: Sequence[Result]) -> 
 
 def _of_result(plan: Plan, result: Result) -> Iterator[str]:
     counters = result.counters
-    if result.counted != result.triggers * plan.vcpus:
+    if result.counted is not None and result.counted != result.triggers * plan.vcpus:
         yield f"{result.name}: the guest counted {result.counted:,} of {result.triggers * plan.vcpus:,}"
     if result.shows in ("seen", "due-seen"):
         yield (

@@ -38,6 +38,7 @@ The others take no interrupt, use no stack and have no ready byte:
 | image | what it does |
 |---|---|
 | `PORT_LOOP` | OUT of a byte to port 80h for ever, 0, 1 .. 255, 0 ..: one exit each |
+| `MMIO_LOOP` | the same as stores to D0000h, to be left unmapped: one exit each |
 | `ECHO` | IN of a byte from port 60h, OUT of it to port 61h, for ever |
 | `STRINGS` | REP INS of 3 elements, then REP OUTS of the same 3, once for each width; then the end |
 | `MMIO` | accesses to the page at D0000h, to be left unmapped (below); then the end |
@@ -60,6 +61,7 @@ ECHO: bytes
 FORGETFUL: bytes
 MASKED: bytes
 MMIO: bytes
+MMIO_LOOP: bytes
 NMI: bytes
 PING_PONG: bytes
 PORT_LOOP: bytes
@@ -78,6 +80,7 @@ __all__ = [
     "FORGETFUL",
     "MASKED",
     "MMIO",
+    "MMIO_LOOP",
     "NMI",
     "PING_PONG",
     "PORT_LOOP",

@@ -28,19 +28,20 @@ class MakeReport(Protocol):
         """`changes` are of the report's attributes."""
 
 
-def result_of(name: str, repeats: Iterable[Iterable[int]]) -> Result:
+def result_of(name: str, repeats: Iterable[Iterable[int]], base: str | None) -> Result:
     turns = []
     for place, samples_ns in enumerate(repeats):
         times = Distribution(samples_ns)
         n = len(times)
         counted = Counters(n, n, 0, 0, 2 * n, n, n, 0, 0)
         turns.append(Turn({"handler": times, "seen": times}, counted, place * 0.5, 0.25))
-    return Result(name, f"what {name} is", "handler", tuple(turns))
+    return Result(name, f"what {name} is", "handler", base, tuple(turns))
 
 
 @pytest.fixture
 def make_report() -> MakeReport:
     def make(samples: Samples, **changes: object) -> Report:
+        base = "floor" if "floor" in samples else None
         facts: dict[str, object] = {
             "bench": "latency",
             "title": "from the trigger to the handler",
@@ -48,8 +49,7 @@ def make_report() -> MakeReport:
             "created": "2026-01-02T03:04:05+00:00",
             "host": HOST,
             "noise": QUIET,
-            "base": "floor" if "floor" in samples else None,
-            "results": tuple(result_of(name, repeats) for name, repeats in samples.items()),
+            "results": tuple(result_of(name, repeats, base) for name, repeats in samples.items()),
             "warnings": (),
             "complete": True,
         }

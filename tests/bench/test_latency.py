@@ -68,7 +68,7 @@ def test_kvm_run_returns_for_no_interrupt_that_the_kernel_delivers(report: bench
 
 
 def test_without_an_interrupt_controller_kvm_run_returns_for_each_interrupt(report: bench.Report) -> None:
-    assert report["no-irqchip"].returns >= N
+    assert (report["no-irqchip"].returns or 0) >= N
 
 
 def test_a_host_thread_wakes_for_each_interrupt_that_is_mediated_and_for_no_other(report: bench.Report) -> None:

@@ -28,7 +28,7 @@ def shown(report: Report, width: int = 80, encoding: str = "utf-8") -> str:
 @pytest.mark.parametrize(
     ("ns", "text"),
     [(1, "0.00"), (2_345, "2.35"), (9_994, "9.99"), (9_999, "10.0"), (99_940, "99.9"), (99_960, "100"),
-     (1_234_567, "1,235")],
+     (1_234_567, "1,235"), (9_999_000, "9,999"), (12_345_678, "12.3k"), (234_567_890, "235k")],
 )  # fmt: skip
 def test_a_time_has_three_digits(ns: int, text: str) -> None:
     assert microseconds(ns) == text
@@ -63,8 +63,17 @@ def test_what_kvm_does_not_count_is_a_dash(make_report: MakeReport) -> None:
     result = make_report({"bound": [[1000]]})["bound"]
     turn = result.turns[0]
     blank = turn._replace(counters=turn.counters._replace(exits=None))
-    changed = make_report({}, results=(type(result)("bound", "", "handler", (blank,)),))
-    assert " - " in next(line for line in shown(changed, 160).splitlines() if line.startswith("bound"))
+    changed = type(result)("blank", "", "handler", None, (blank,))
+    lines = shown(make_report({}, results=(result, changed)), 160).splitlines()
+    assert " - " in next(line for line in lines if line.startswith("blank"))
+
+
+def test_what_nobody_counts_has_no_column(make_report: MakeReport) -> None:
+    result = make_report({"bound": [[1000]]})["bound"]
+    turn = result.turns[0]
+    blank = turn._replace(counters=turn.counters._replace(exits=None))
+    changed = type(result)("blank", "", "handler", None, (blank,))
+    assert "exits" not in shown(make_report({}, results=(changed,)), 160)
 
 
 def test_the_header_says_what_was_measured_where(report: Report) -> None:

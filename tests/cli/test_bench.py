@@ -175,6 +175,28 @@ def test_on_a_terminal_a_bar_is_drawn_on_stderr_and_the_result_alone_on_stdout()
     assert json.loads(out)["complete"]
 
 
+@pytest.mark.kvm
+@pytest.mark.parametrize("name", ["exits", "create", "bind"])
+def test_the_other_benchmarks_print_and_save_reports_of_the_same_form(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvmbind.bench.binding.SIZES", (1, 3))
+    path = tmp_path / "a.json"
+    ended = bench(capsys, name, "-n", "2", "--repeat", "2", "--save", str(path))
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.startswith(f"{name}, in us: ")
+    assert document.load(path).bench == name
+
+
+@pytest.mark.parametrize("arguments", [("-n", "1"), ("--repeat", "0")])
+def test_another_benchmark_with_too_few_of_each_is_one_line(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = bench(capsys, "exits", *arguments)
+    assert (ended.status, ended.out) == (1, "")
+    assert "each repeat needs one at least\n" in ended.err
+
+
 @pytest.fixture
 def saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     path = str(tmp_path / "a.json")
