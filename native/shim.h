@@ -202,6 +202,17 @@ struct kb_round {
     uint64_t host;             /* when this thread saw the answer */
 };
 
+/* A thread that wakes another; the fds and start are the caller's to keep. */
+struct kb_waker {
+    int eventfd;               /* what it writes */
+    int awake;                 /* an eventfd: the other is awake, and will wait again */
+    unsigned rounds;
+    uint64_t gap_ns;           /* below 10^9 */
+    uint64_t *start;           /* the TSC just before each write */
+    atomic_bool stop;
+    pthread_t thread;
+};
+
 /* descriptor.c */
 int kb_eventfd_open(int *fd, int semaphore);
 int kb_duplicate(int *fd, int of);
@@ -317,6 +328,12 @@ int kb_exchange(const struct kb_exchange *exchanges, unsigned count, int memfd, 
 uint64_t kb_tsc(void);
 int kb_measure_exits(struct kb_vcpu *vcpu, unsigned rounds, uint64_t *ns);
 int kb_measure_create(const char *path, const void *image, size_t size, unsigned rounds, uint64_t *ns);
+int kb_measure_ping_pong(const char *path, const void *image, size_t size, uint32_t rounds, uint64_t *ns);
+
+/* waker.c */
+int kb_waker_start(struct kb_waker *waker);
+void kb_waker_stop(struct kb_waker *waker);
+int kb_measure_wakes(int epoll_fd, struct kb_waker *waker, uint64_t *woken);
 
 /* injector.c */
 int kb_injector_run(struct kb_injector *injector, struct kb_exit *exit);

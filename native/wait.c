@@ -83,10 +83,10 @@ static int ready_of(int first_fd, int fd)
     return found == -EAGAIN ? ready(fd) : found;
 }
 
-/* -ETIMEDOUT, or 0 when something may be ready. */
+/* The fd that has become ready, or -EAGAIN when one may have, or -errno. */
 static int sleep_on_epoll(int fd, int64_t deadline_ns)
 {
-    struct epoll_event event;
+    struct epoll_event event = {.data.fd = -EAGAIN};
     struct sleep sleep;
     int result = begin_sleep(&sleep);
     if (result == 0) {
@@ -97,7 +97,7 @@ static int sleep_on_epoll(int fd, int64_t deadline_ns)
             struct pollfd epoll = {.fd = fd, .events = POLLIN};
             result = ppoll(&epoll, 1, timeout, &sleep.let_in);
         }
-        result = result < 0 ? -errno : result == 0 ? -ETIMEDOUT : 0;
+        result = result < 0 ? -errno : result == 0 ? -ETIMEDOUT : event.data.fd;
     }
     end_sleep(&sleep);
     return result;
@@ -109,13 +109,13 @@ int kb_wait_epoll(int first_fd, int fd, int64_t deadline_ns)
 {
     for (;;) {
         int found = ready_of(first_fd, fd);
-        if (found >= 0 && found == first_fd)
-            continue; /* it has become ready since it was looked at */
-        if (found != -EAGAIN)
+        if (found == -EAGAIN) {
+            found = deadline_ns <= kb_now_ns() ? -ETIMEDOUT : sleep_on_epoll(fd, deadline_ns);
+            if (found >= 0 && first_fd >= 0)
+                continue; /* one of the first may have become ready too */
+        }
+        if (found != -EAGAIN && (found < 0 || found != first_fd))
             return found;
-        int result = deadline_ns <= kb_now_ns() ? -ETIMEDOUT : sleep_on_epoll(fd, deadline_ns);
-        if (result < 0)
-            return result;
     }
 }
 

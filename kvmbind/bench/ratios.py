@@ -6,7 +6,9 @@ drift alike.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import statistics
 import subprocess
 import sys
@@ -19,14 +21,19 @@ from kvmbind import guests, zx
 from kvmbind._shim import ffi, lib
 from kvmbind.bench.host import read_host
 from kvmbind.bench.measurement import latency
+from kvmbind.bench.probe import calibrate
 from kvmbind.kvm.calls import check
+from kvmbind.kvm.eventfd import EventFd
 from kvmbind.zircon import handles
+from kvmbind.zircon.bell import BellTrap
+from kvmbind.zircon.guest import GuestDispatcher
+from kvmbind.zircon.port import PortDispatcher
 from kvmbind.zircon.vcpu import VcpuDispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kvmbind._shim import Array
+    from kvmbind._shim import Array, Waker
     from kvmbind.bench.plan import GuestState
     from kvmbind.bench.report import Report
 
@@ -35,6 +42,12 @@ VECTOR = 0x40
 PORT = 0x80
 MEMORY = 1 << 20
 TURNS = 30
+BELL = 0xD0000  # and the end of memory where the C side has a bell: nobody takes the page out there
+LEFT = 0x7100  # how often guests.PING_PONG is still to answer
+COUNT = 0x8000
+TICKS = 0x9000  # that guests.BELLS took for RINGS stores
+RINGS = 200
+GAP_NS = 50_000  # a thread that waits is asleep by then
 
 
 class Ratio(NamedTuple):
@@ -90,12 +103,16 @@ def delivery() -> Report:
     return latency(("bound", "floor"), guest_state=guest_state, n=200 * TURNS, repeat=TURNS)
 
 
-def exits(rounds: int = 500) -> Ratio:
+def exits(rounds: int = 500) -> list[Ratio]:
     """An I/O exit to Python and back against a C loop around KVM_RUN."""
     with kvmbind.Guest.create(memory=MEMORY) as guest:
         guest.write(guests.PORT_LOOP, ENTRY)
         guest.set_trap_io(PORT, 1, key=1)
-        with kvmbind.Vcpu.create(guest, ENTRY) as ours, kvmbind.Vcpu.create(guest, ENTRY) as raw:
+        with (
+            kvmbind.Vcpu.create(guest, ENTRY) as ours,
+            kvmbind.Vcpu.create(guest, ENTRY) as by_handle,
+            kvmbind.Vcpu.create(guest, ENTRY) as raw,
+        ):
             raw_vcpu = handles.find(raw.handle, VcpuDispatcher).kvm.struct
             ns = ffi.new("uint64_t[]", rounds)
 
@@ -103,8 +120,140 @@ def exits(rounds: int = 500) -> Ratio:
                 check(lib.kb_measure_exits(raw_vcpu, rounds, ns), "the C loop")
                 return statistics.fmean(ns[i] for i in range(rounds))
 
-            python_ns, c_ns = _median_of_turns(_per_call("vcpu.enter()", rounds, vcpu=ours), c_loop)
-            return Ratio("I/O exit to Python and back / C", python_ns, c_ns, "<= 1.3")
+            python_ns, zx_ns, c_ns = _median_of_turns(
+                _per_call("vcpu.enter()", rounds, vcpu=ours),
+                _per_call("enter(handle)", rounds, enter=zx.zx_vcpu_enter, handle=by_handle.handle),
+                c_loop,
+            )
+            return [
+                Ratio("I/O exit to Python and back / C", python_ns, c_ns, "<= 1.3"),
+                Ratio("I/O packet from zx_vcpu_enter / C", zx_ns, c_ns, "<= 1.3"),
+            ]
+
+
+def bell() -> Ratio:
+    """What a store to a bell costs the guest, against a store to an ioeventfd that a C program's epoll looks at."""
+    with (
+        kvmbind.Guest.create(memory=BELL) as ours,
+        kvmbind.Guest.create(memory=BELL) as raw,
+        kvmbind.Port.create() as port,
+        select.epoll() as epoll,
+        contextlib.closing(EventFd.create()) as eventfd,
+    ):
+        for guest in (ours, raw):
+            guest.write(guests.BELLS, ENTRY)
+            guest.set_trap_io(PORT, 1, key=1)
+        ours.set_trap_bell(BELL, 4096, port, key=2)
+        vm = handles.find(raw.handle, GuestDispatcher).vm
+        check(lib.kb_vm_ioeventfd(vm.struct, eventfd.fd, BELL, 0, 0), "KVM_IOEVENTFD")
+        epoll.register(eventfd.fd, select.EPOLLIN)
+        ticks_per_ns = calibrate()
+
+        def ticks(guest: kvmbind.Guest, vcpu: kvmbind.Vcpu) -> float:
+            vcpu.enter()
+            return guest.read_u32(TICKS) / RINGS / ticks_per_ns
+
+        with kvmbind.Vcpu.create(ours, ENTRY) as our_vcpu, kvmbind.Vcpu.create(raw, ENTRY) as raw_vcpu:
+
+            def our_rings() -> float:
+                ns = ticks(ours, our_vcpu)
+                with contextlib.suppress(kvmbind.TimedOutError):
+                    while True:
+                        port.wait(0)
+                return ns
+
+            def raw_rings() -> float:
+                ns = ticks(raw, raw_vcpu)
+                eventfd.drain()
+                return ns
+
+            for vcpu in (our_vcpu, raw_vcpu):
+                vcpu.enter()  # to the first OUT, of nothing measured
+            our_ns, raw_ns = _median_of_turns(our_rings, raw_rings)
+            return Ratio("bell, seen by the guest / C ioeventfd", our_ns, raw_ns, "<= 1.1")
+
+
+def port_wake(rounds: int = 50) -> Ratio:
+    """From a write to a bell's eventfd to the end of `Port.wait`, against a C loop over epoll."""
+    with (
+        kvmbind.Guest.create() as guest,
+        kvmbind.Port.create() as port,
+        select.epoll() as epoll,
+        contextlib.closing(EventFd.create()) as eventfd,
+        contextlib.closing(EventFd.create()) as awake,
+        contextlib.closing(
+            BellTrap(
+                "port_wake",
+                handles.find(guest.handle, GuestDispatcher).vm,
+                BELL,
+                handles.find(port.handle, PortDispatcher),
+                key=1,
+            )
+        ) as trap,
+    ):
+        epoll.register(eventfd.fd, select.EPOLLIN)
+        start, woken = ffi.new("uint64_t[]", rounds), ffi.new("uint64_t[]", rounds)
+        ticks_per_ns = calibrate()
+
+        def waker_of(fd: int) -> Waker:
+            waker = ffi.new("struct kb_waker *")
+            waker.eventfd, waker.awake, waker.rounds, waker.gap_ns = fd, awake.fd, rounds, GAP_NS
+            waker.start = start
+            awake.drain()
+            return waker
+
+        def median_ns() -> float:
+            return statistics.median(woken[i] - start[i] for i in range(rounds)) / ticks_per_ns
+
+        def our_waits() -> float:
+            waker, wait, now = waker_of(trap.fd), port.wait, lib.kb_tsc
+            check(lib.kb_waker_start(waker), "pthread_create")
+            try:
+                for place in range(rounds):
+                    wait()
+                    woken[place] = now()
+                    awake.add()
+            finally:
+                lib.kb_waker_stop(waker)
+            return median_ns()
+
+        def raw_waits() -> float:
+            check(lib.kb_measure_wakes(epoll.fileno(), waker_of(eventfd.fd), woken), "the C loop")
+            return median_ns()
+
+        our_ns, raw_ns = _median_of_turns(our_waits, raw_waits)
+        return Ratio("Port.wait woken by a bell / C epoll loop", our_ns, raw_ns, "<= 1.5")
+
+
+def ping_pong(rounds: int = 1000) -> Ratio:
+    """A round between two guests by `Guest.connect_bell`, against the same wiring in C."""
+    ns: Array = ffi.new("uint64_t[]", 1)
+    image = guests.PING_PONG
+
+    def our_rounds() -> float:
+        with (
+            kvmbind.Interrupt.create(VECTOR) as to_left,
+            kvmbind.Interrupt.create(VECTOR) as to_right,
+            kvmbind.Guest.create(memory=BELL) as left,
+            kvmbind.Guest.create(memory=BELL) as right,
+        ):
+            for guest, irq in ((left, to_left), (right, to_right)):
+                guest.write(image, ENTRY)
+                guest.write(rounds.to_bytes(4, "little"), LEFT)
+                irq.bind_vcpu(guest.start_vcpu(ENTRY))
+            left.connect_bell(BELL, to_right)
+            right.connect_bell(BELL, to_left)
+            start_ns = time.perf_counter_ns()
+            to_left.trigger()
+            left.wait_u32(COUNT, rounds + 1, timeout_s=60)
+            return (time.perf_counter_ns() - start_ns) / rounds
+
+    def raw_rounds() -> float:
+        check(lib.kb_measure_ping_pong(b"/dev/kvm", image, len(image), rounds, ns), "the C guests")
+        return ns[0] / rounds
+
+    our_ns, raw_ns = _median_of_turns(our_rounds, raw_rounds)
+    return Ratio("ping-pong of two guests, a round / C", our_ns, raw_ns, "<= 1.05")
 
 
 def create() -> Ratio:
@@ -149,7 +298,7 @@ def import_ms() -> tuple[float, float, float]:
 def main() -> int:
     """Prints the report; returns 1 if KVM_RUN returned while interrupts were delivered."""
     print(f"{'':<44}{'kvmbind ns':>12}{'raw ns':>12}{'ratio':>8}  limit")
-    for ratio in (*trigger(), exits(), create()):
+    for ratio in (*trigger(), *exits(), create(), bell(), port_wake(), ping_pong()):
         print(ratio)
     report = delivery()
     bound, floor = report["bound"], report["floor"]

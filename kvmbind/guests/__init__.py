@@ -39,6 +39,7 @@ The others take no interrupt, use no stack and have no ready byte:
 |---|---|
 | `PORT_LOOP` | OUT of a byte to port 80h for ever, 0, 1 .. 255, 0 ..: one exit each |
 | `MMIO_LOOP` | the same as stores to D0000h, to be left unmapped: one exit each |
+| `BELLS` | 200 stores to D0000h, the TSC ticks that they took at 9000h, OUT of a byte to port 80h; for ever |
 | `ECHO` | IN of a byte from port 60h, OUT of it to port 61h, for ever |
 | `STRINGS` | REP INS of 3 elements, then REP OUTS of the same 3, once for each width; then the end |
 | `MMIO` | accesses to the page at D0000h, to be left unmapped (below); then the end |
@@ -55,6 +56,7 @@ dword at D0010h: a read, then a write.
 
 TYPE_CHECKING = False  # typing's own is not worth its import
 
+BELLS: bytes
 BURST: bytes
 COUNTER: bytes
 ECHO: bytes
@@ -74,6 +76,7 @@ STRINGS: bytes
 VECTORS: bytes
 
 __all__ = [
+    "BELLS",
     "BURST",
     "COUNTER",
     "ECHO",

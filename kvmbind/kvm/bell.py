@@ -44,8 +44,10 @@ class Bell:
 
     def take(self) -> int | None:
         """Takes the oldest ring and returns its address; None if there is none. The caller's lock orders takers."""
-        if check(lib.kb_bell_take(self.struct, self._taken), "preadv2 (eventfd)"):
+        result = lib.kb_bell_take(self.struct, self._taken)
+        if result > 0:
             return self._taken[0]
+        check(result, "preadv2 (eventfd)")
         return None
 
     def silence(self) -> None:

@@ -128,10 +128,11 @@ class PortDispatcher(Dispatcher):
 
     def _take(self, fd: int) -> bytes | None:
         """Returns what the owner of an fd has, which may be nothing any more, or may be another owner by now."""
+        source = self._sources.get(fd)
+        if source is not None:
+            return source.take()
         if fd == self.packets.eventfd.fd:
             return self.packets.take()
-        if fd in self._sources:
-            return self._sources[fd].take()
         interrupt = self._interrupts.get(fd)
         taken = interrupt.take_packet() if interrupt is not None else None
         if taken is None:
