@@ -207,15 +207,18 @@ class UnchainedRaster:
 
     def row(self, y: int, x: int, width: int) -> bytes:
         """See `Raster`."""
-        at = 4 * ((self._start + y * MODE_X_STRIDE) % PLANE_SIZE) + x
+        at = self._at(y, x)
         run = self._memory[at : at + width]
         return bytes(run + self._memory[: width - len(run)])
 
     def set_row(self, y: int, x: int, colours: bytes) -> None:
         """See `Raster`."""
-        at = 4 * ((self._start + y * MODE_X_STRIDE) % PLANE_SIZE) + x
+        at = self._at(y, x)
         for number, colour in enumerate(colours):
             self._memory[(at + number) % len(self._memory)] = colour
+
+    def _at(self, y: int, x: int) -> int:
+        return (4 * (self._start + y * MODE_X_STRIDE) + x) % len(self._memory)
 
 
 def unpack(octets: bytes, bits: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kvmbind.machine.screen import raster
@@ -162,6 +162,7 @@ def test_scrolling_by_all_lines_or_none_clears_the_rectangle() -> None:
         assert raster.pixels(made) == b"\x07" * 320 * 80 + b"\x01" * 320 * 120
 
 
+@example(0, 5, b"\x01", PLANE_SIZE - 1)  # a row that begins behind the end of the planes
 @given(st.integers(0, 199), st.integers(0, 300), st.binary(min_size=1, max_size=20), st.integers(0, PLANE_SIZE - 1))
 def test_an_unchained_row_is_read_as_written(y: int, x: int, colours: bytes, start: int) -> None:
     made = raster.UnchainedRaster(Planes(), start)
