@@ -42,6 +42,9 @@ class Ioapic:
     Redirection entries can be written only by KVM_SET_IRQCHIP, which writes all 24 from a copy: that would wedge an
     input whose interrupt is in service. So they are written before any vCPU has run.
 
+    A worker of the kernel raises an input, not the writer of the eventfd as with an MSI: writes that come closely merge
+    or not.
+
     Threads: any thread may call any method. One lock guards everything; it is held over the kernel calls.
     """
 
@@ -98,6 +101,12 @@ class Ioapic:
     def _redirect(self, gsi: int, entry: int) -> None:
         chip = bytearray(_SIZE)
         _HEADER.pack_into(chip, 0, _IOAPIC)
-        fcntl.ioctl(self._vm.struct.fd, _GET_IRQCHIP, chip)
+        self._ioctl("KVM_GET_IRQCHIP", _GET_IRQCHIP, chip)
         _ENTRY.pack_into(chip, _ENTRIES_OFFSET + gsi * _ENTRY.size, entry)
-        fcntl.ioctl(self._vm.struct.fd, _SET_IRQCHIP, chip)
+        self._ioctl("KVM_SET_IRQCHIP", _SET_IRQCHIP, chip)
+
+    def _ioctl(self, call: str, request: int, chip: bytearray) -> None:
+        try:
+            fcntl.ioctl(self._vm.struct.fd, request, chip)
+        except OSError as error:
+            raise OSError(error.errno, f"{call}: {error.strerror}") from error
