@@ -1,9 +1,8 @@
-"""Interrupts: an eventfd, and the state machine of what a trigger does."""
+"""Interrupts: an eventfd, and what its triggers do."""
 
 from __future__ import annotations
 
 import contextlib
-import enum
 import threading
 import time
 from operator import index
@@ -29,6 +28,7 @@ from kvmbind.kvm.calls import NEVER
 from kvmbind.kvm.eventfd import TIMED_OUT, EventFd, wait_readable
 from kvmbind.zircon import delivery as deliveries
 from kvmbind.zircon.dispatcher import Dispatcher
+from kvmbind.zircon.interrupt_state import InterruptState
 from kvmbind.zircon.source import Source
 
 if TYPE_CHECKING:
@@ -40,15 +40,6 @@ if TYPE_CHECKING:
 
 _fire = lib.kb_trigger_fire
 _TIME_MIN, _TIME_MAX = -(1 << 63), (1 << 63) - 1
-
-
-class State(enum.Enum):
-    """Zircon's states; WAITING is `_waiter`, since a trigger may come before the waiter has woken."""
-
-    IDLE = enum.auto()
-    TRIGGERED = enum.auto()
-    NEEDACK = enum.auto()
-    DESTROYED = enum.auto()
 
 
 class Taken(NamedTuple):
@@ -64,11 +55,6 @@ class InterruptDispatcher(Dispatcher):
     A count in its eventfd is a trigger that has not been consumed, whoever wrote it. Bound to VCPUs, the kernel
     consumes it.
 
-    A virtual one has the signal ZX_VIRTUAL_INTERRUPT_UNTRIGGERED while no trigger waits to be consumed or acknowledged:
-    from its creation to a trigger, from an ack or from a wait that sleeps to the next one, and after its end. A trigger
-    of an interrupt that is bound to VCPUs is consumed at once: from the bind on the signal is there for good, so that
-    such a trigger has nothing to do but to write the eventfd.
-
     Threads: any thread may use it. `change` orders wait's beginning, ack, binds and destroy, and may be held over
     kernel calls that sleep. `state_lock` guards the fields and is held for moments only; an unbound trigger takes it. A
     trigger of an interrupt that is bound to VCPUs takes no lock: the shim counts it in, and destroy waits for the
@@ -80,10 +66,8 @@ class InterruptDispatcher(Dispatcher):
         "_cancel",
         "_doorbells",
         "_key",
-        "_packet_ns",
         "_port",
         "_state",
-        "_timestamp_ns",
         "_waiter",
         "change",
         "delivery",
@@ -129,6 +113,7 @@ class InterruptDispatcher(Dispatcher):
             raise InvalidArgsError(call, f"vector {vector} is not in 0..255")
         self.source = Source(call, source_fd, level=level)
         self.eventfd = self.source.eventfd
+        super().__init__(signals=ZX_VIRTUAL_INTERRUPT_UNTRIGGERED if virtual else 0)
         self.vector = vector
         self.virtual = virtual
         self.lowest_priority = lowest_priority
@@ -139,12 +124,9 @@ class InterruptDispatcher(Dispatcher):
         self._cancel: EventFd | None = None
         self._doorbells: set[Doorbell] = set()
         self._key = 0
-        self._packet_ns: int | None = None
         self._port: PortDispatcher | None = None
-        self._state = State.IDLE
-        self._timestamp_ns: int | None = None
+        self._state = InterruptState(self.signals if virtual else None)
         self._waiter = False
-        super().__init__(signals=ZX_VIRTUAL_INTERRUPT_UNTRIGGERED if virtual else 0)
         self.guard = self.trigger_guard = ffi.new("struct kb_trigger *")
 
     # Triggers
@@ -168,32 +150,18 @@ class InterruptDispatcher(Dispatcher):
         if not self.virtual:
             raise BadStateError(call, "a physical interrupt is fired by its eventfd only")
         with self, self.state_lock:
-            if self._state is State.DESTROYED:
+            if self._state.is_destroyed:
                 raise CanceledError(call, "the interrupt was destroyed")
             if not self._armed:
-                self._record(timestamp_ns)
+                self._state.trigger(timestamp_ns)
                 self.source.write()
                 return 0
         return _fire(self.guard)  # bound in this moment
 
-    def _record(self, timestamp_ns: int) -> None:
-        """What a trigger changes; the caller sees to the eventfd."""
-        self._set_untriggered(False)
-        if self._port is not None and self._state is not State.NEEDACK:
-            self._state = State.NEEDACK
-            if self._packet_ns is None:  # else acknowledged before it was read: the new one is lost, as in Zircon
-                self._packet_ns = timestamp_ns
-            return
-        if self._timestamp_ns is None:
-            self._timestamp_ns = timestamp_ns
-        if self._state is State.IDLE:
-            self._state = State.TRIGGERED
-
-    def _set_untriggered(self, untriggered: bool) -> None:
-        """Sets or clears the signal of a virtual interrupt; its other signals are none of the state's business."""
-        if self.virtual and untriggered != bool(self.signals.value & ZX_VIRTUAL_INTERRUPT_UNTRIGGERED):
-            change = ZX_VIRTUAL_INTERRUPT_UNTRIGGERED
-            self.signals.update(*((0, change) if untriggered else (change, 0)))
+    def _see_outside_writes(self) -> None:
+        """Notes what somebody else has written as a trigger of this moment; the eventfd has no count then."""
+        if self.source.drain():
+            self._state.trigger(time.monotonic_ns())
 
     # Waiting
 
@@ -224,7 +192,7 @@ class InterruptDispatcher(Dispatcher):
     def _begin_wait(self, call: str) -> EventFd:
         if self._port is not None or self.delivery is not None:
             raise BadStateError(call, "it is bound: its packets or its guest have the triggers")
-        if self._state is State.DESTROYED:
+        if self._state.is_destroyed:
             raise CanceledError(call, "the interrupt was destroyed")
         if self._waiter:
             raise BadStateError(call, "another thread waits for it")
@@ -238,25 +206,17 @@ class InterruptDispatcher(Dispatcher):
     def _sleep(self, call: str, cancel: EventFd, deadline_ns: int) -> int:
         while True:
             with self.state_lock:
-                if self._state is State.DESTROYED:
+                if self._state.is_destroyed:
                     raise CanceledError(call, "the interrupt was destroyed")
-                timestamp_ns = self._consume()
-                if timestamp_ns is None and self._state is State.NEEDACK:
-                    self._state = State.IDLE  # a wait that sleeps acknowledges
+                self._see_outside_writes()
+                acknowledges = self._state.needs_ack
+                timestamp_ns = self._state.take_by_wait()
+                if acknowledges and timestamp_ns is None:
                     self.source.end_of_interrupt()
-                    self._set_untriggered(True)
             if timestamp_ns is not None:
                 return timestamp_ns
             if wait_readable(self.eventfd.fd, cancel.fd, deadline_ns) == TIMED_OUT:
                 raise TimedOutError(call, "it was not triggered before the deadline")
-
-    def _consume(self) -> int | None:
-        if self.source.drain():
-            self._record(time.monotonic_ns())
-        timestamp_ns, self._timestamp_ns = self._timestamp_ns, None
-        if timestamp_ns is not None:
-            self._state = State.NEEDACK
-        return timestamp_ns
 
     # A port
 
@@ -274,18 +234,13 @@ class InterruptDispatcher(Dispatcher):
             port.require_interrupts(call)
             with port.lock, self.state_lock:
                 self._require_unbound(call)
-                before = self._state, self._timestamp_ns
-                self._port, self._key = port, key
-                if self._state is State.TRIGGERED:
-                    self._state = State.NEEDACK
-                    self._packet_ns, self._timestamp_ns = self._timestamp_ns, None
                 try:
                     # Between a wait and an ack no trigger makes a packet: the port is not to look readable for it.
-                    port.attach(self, armed=self._packet_ns is not None or self._state is State.IDLE)
+                    port.attach(self, armed=not self._state.needs_ack)
                 except OSError as error:
-                    self._port, self._packet_ns = None, None
-                    self._state, self._timestamp_ns = before
                     raise from_os_error(call, error) from error
+                self._port, self._key = port, key
+                self._state.bind_port()
             port.hold()
 
     def unbind(self, port: PortDispatcher) -> None:
@@ -300,44 +255,31 @@ class InterruptDispatcher(Dispatcher):
             with port.lock, self.state_lock:
                 if self._port is not port:
                     raise NotFoundError(call, "it is not bound to this port")
-                if self._state is State.DESTROYED:
+                if self._state.is_destroyed:
                     raise CanceledError(call, "the interrupt was destroyed")
                 port.detach(self)
-                self._port, self._packet_ns = None, None
+                self._port = None
+                self._state.unbind_port()
                 if self.source.drain():
                     self.source.give_back()
-                if self._timestamp_ns is not None:
+                if self._state.pending_ns is not None:
                     self.source.write()  # of a trigger that no wait, packet or bind has consumed yet
             port.drop()
 
     def take_packet(self) -> Taken | None:
         """Called by its port, under the port's lock, when its eventfd is readable; that look was the last one."""
         with self.state_lock:
-            taken = self._take_packet()
-            if self._state is State.IDLE and self._port is not None:
+            if not self._state.is_destroyed:
+                self._see_outside_writes()
+            timestamp_ns = self._state.take_packet()
+            if self._state.is_idle and self._port is not None:
                 self._port.rearm(self)
-            return taken
-
-    def _take_packet(self) -> Taken | None:
-        from_outside = self.source.drain()
-        packet_ns, self._packet_ns = self._packet_ns, None
-        if packet_ns is not None:
-            if from_outside and self._state is State.NEEDACK:
-                self._record(time.monotonic_ns())
-            return Taken(self._key, packet_ns)
-        if not from_outside or self._state is State.DESTROYED:
-            return None
-        if self._state is State.NEEDACK:
-            self._record(time.monotonic_ns())
-            return None
-        self._record(time.monotonic_ns())
-        packet_ns, self._packet_ns = self._packet_ns, None
-        return None if packet_ns is None else Taken(self._key, packet_ns)
+            return None if timestamp_ns is None else Taken(self._key, timestamp_ns)
 
     def drop_packet(self) -> None:
         """Called by its port, under the port's lock, when nobody can read it any more."""
         with self.state_lock:
-            self._packet_ns = None
+            self._state.take_packet()
 
     def ack(self) -> None:
         """Lets the next trigger make a packet; one that came meanwhile makes it now.
@@ -352,26 +294,17 @@ class InterruptDispatcher(Dispatcher):
             if port is None:
                 raise BadStateError(call, "it is not bound to a port")
             with port.lock, self.state_lock:
-                if self._state is State.DESTROYED:
+                if self._state.is_destroyed:
                     raise CanceledError(call, "the interrupt was destroyed")
-                if self._state is not State.NEEDACK:
+                if not self._state.needs_ack:
                     return
                 self.source.end_of_interrupt()
-                if self.source.drain():
-                    self._record(time.monotonic_ns())
-                unread = self._packet_ns is not None
-                deferred_ns, self._timestamp_ns = self._timestamp_ns, None
-                if deferred_ns is None:
-                    self._state = State.IDLE
-                    self._set_untriggered(True)
-                elif not unread:
-                    self._packet_ns = deferred_ns
-                    if self.virtual:
-                        self.signals.strobe(ZX_VIRTUAL_INTERRUPT_UNTRIGGERED)
-                if self._packet_ns is not None:
+                self._see_outside_writes()
+                is_sent = self._state.ack()
+                if self._state.packet_ns is not None:
                     self.source.write()
                 port.rearm(self)
-                if unread and deferred_ns is not None:
+                if not is_sent:
                     raise BadStateError(call, "a second trigger came before the first packet was read; it is dropped")
 
     # VCPUs
@@ -384,7 +317,7 @@ class InterruptDispatcher(Dispatcher):
     def require_bindable(self, guest: GuestDispatcher) -> None:
         """Raises what forbids a bind to a VCPU of `guest`. The caller has `change`."""
         with self.state_lock:
-            if self.delivery is None or self._state is State.DESTROYED:
+            if self.delivery is None or self._state.is_destroyed:
                 self._require_unbound(deliveries.CALL)
             elif self.delivery.guest is not guest:
                 raise InvalidArgsError(deliveries.CALL, "it is bound to a VCPU of another guest")
@@ -395,15 +328,13 @@ class InterruptDispatcher(Dispatcher):
             first, self.delivery = self.delivery is None, delivery
             if self.virtual:
                 before, self._armed = self._armed, deliveries.arm(self, delivery, self._armed)
-                if first and self._timestamp_ns is not None:
+                if first and self._state.pending_ns is not None:
                     deliveries.repeat(delivery, max(before, 1))
-            self._state = State.IDLE
-            self._set_untriggered(True)
-            self._timestamp_ns = None
+            self._state.hand_over()
             self.source.hand_over()
 
     def _require_unbound(self, call: str) -> None:
-        if self._state is State.DESTROYED:
+        if self._state.is_destroyed:
             raise CanceledError(call, "the interrupt was destroyed")
         if self._waiter:
             raise BadStateError(call, "a thread is inside zx_interrupt_wait")
@@ -417,7 +348,7 @@ class InterruptDispatcher(Dispatcher):
     def add_doorbell(self, call: str, doorbell: Doorbell) -> None:
         """Keeps a guest's doorbell, to end it first. CanceledError: it was destroyed."""
         with self.state_lock:
-            if self._state is State.DESTROYED:
+            if self._state.is_destroyed:
                 raise CanceledError(call, "the interrupt was destroyed")
             self._doorbells.add(doorbell)
 
@@ -447,12 +378,9 @@ class InterruptDispatcher(Dispatcher):
     def _end(self) -> bool:
         with self.change:
             with self._port.lock if self._port is not None else contextlib.nullcontext(), self.state_lock:
-                if self._state is State.DESTROYED:
+                if self._state.is_destroyed:
                     return True
-                owed = self._port is not None and self._state is State.NEEDACK and self._packet_ns is None
-                self._state = State.DESTROYED
-                self._set_untriggered(True)
-                self._packet_ns = None
+                owed = self._state.destroy()
                 if self._port is not None:
                     self._port.detach(self)
                 if self._waiter and self._cancel is not None:
