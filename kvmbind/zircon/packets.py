@@ -94,11 +94,11 @@ class PacketQueue:
                 self._promised.discard(wait)
             return packet
 
-    def cancel(self, entry: Entry, key: int) -> list[AsyncWait]:
+    def cancel(self, entry: Entry, key: int) -> set[AsyncWait]:
         """Takes back what the waits by way of a handle with a key have promised; returns those waits."""
         with self._lock:
-            canceled = [wait for wait in self._promised if wait.entry is entry and wait.key == key]
-            self._promised.difference_update(canceled)
+            canceled = {wait for wait in self._promised if wait.entry is entry and wait.key == key}
+            self._promised -= canceled
             left = deque(queued for queued in self._packets if queued[1] is None or queued[1] in self._promised)
             for _ in range(len(self._packets) - len(left)):
                 self.eventfd.drain()

@@ -10,7 +10,7 @@ from kvmbind.abi.constants import ZX_USER_SIGNAL_ALL
 from kvmbind.abi.errors import BadHandleError, InvalidArgsError
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Set
 
     from kvmbind.zircon.handles import Entry
 
@@ -81,14 +81,14 @@ class Signals:
             if not observer.see(self.value, 0):
                 self._observers.append(observer)
 
-    def ignore(self, observers: Container[Observer]) -> None:
+    def ignore(self, observers: Set[Observer]) -> None:
         """Tells these observers nothing more. The caller has `lock`."""
         self._observers = [observer for observer in self._observers if observer not in observers]
 
     def handle_closed(self, entry: Entry) -> None:
         """Tells those who watch by way of a handle that is closed."""
         with self.lock:
-            lost = [observer for observer in self._observers if observer.entry is entry]
+            lost = {observer for observer in self._observers if observer.entry is entry}
             self.ignore(lost)
             for observer in lost:
                 observer.lose(self.value)

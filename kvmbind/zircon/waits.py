@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kvmbind.zircon.handles import Entry
     from kvmbind.zircon.packets import PacketQueue
     from kvmbind.zircon.port import PortDispatcher
-    from kvmbind.zircon.signals import Signals
+    from kvmbind.zircon.signals import Observer, Signals
 
 _SIGNAL_PACKET = struct.Struct("<QIiIIQQ8x")
 
@@ -126,7 +126,7 @@ def wait_one(obj: Dispatcher, entry: Entry, wanted: int, deadline_ns: int = NEVE
             _sleep(call, obj.seats, signals, waiter, deadline_ns)
         finally:
             with signals.lock:
-                signals.ignore([waiter])
+                signals.ignore({waiter})
                 obj.seats.leave(waiter)
     if waiter.is_satisfied:
         return waiter.observed
@@ -207,7 +207,7 @@ def wait_async(port: PortDispatcher, obj: Dispatcher, entry: Entry, key: int, wa
         raise
     if not port.packets.expects(wait):  # closed in this moment, or the packet was read already
         with signals.lock:
-            signals.ignore([wait])
+            signals.ignore({wait})
 
 
 def cancel(port: PortDispatcher, obj: Dispatcher, entry: Entry, key: int) -> None:
@@ -228,6 +228,9 @@ def cancel(port: PortDispatcher, obj: Dispatcher, entry: Entry, key: int) -> Non
 
 def end(waits: list[AsyncWait]) -> None:
     """Ends the waits of a port that is closed."""
+    watched: dict[Signals, set[Observer]] = {}
     for wait in waits:
-        with wait.signals.lock:
-            wait.signals.ignore([wait])
+        watched.setdefault(wait.signals, set()).add(wait)
+    for signals, ended in watched.items():
+        with signals.lock:
+            signals.ignore(ended)
