@@ -36,7 +36,10 @@ class Slot(NamedTuple):
 
 
 class DirtyLog:
-    """The dirty log of one slot: a bit for each page that a vCPU has written since it was read last."""
+    """The dirty log of one slot: a bit for each page that a vCPU has written since it was read last.
+
+    KVM may also count a page that was only read, when it maps it writable (mark_page_dirty_in_slot in make_spte).
+    """
 
     __slots__ = ("bitmap", "guest_addr")
 

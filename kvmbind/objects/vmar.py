@@ -139,7 +139,9 @@ class Vmar(KernelObject[VmarDispatcher]):
         """Returns which pages of a range the guest's VCPUs have written since `track_dirty` or the last call.
 
         The call clears what it returns, and pauses nobody: a page that is written meanwhile is in this list or in the
-        next. Needs ZX_RIGHT_INSPECT; Zircon has no such call (KVM_GET_DIRTY_LOG).
+        next. No written page is missing, but one that was only read may be among them, once for each time that KVM
+        maps it anew: KVM counts what it maps writable. Needs ZX_RIGHT_INSPECT; Zircon has no such call
+        (KVM_GET_DIRTY_LOG).
 
         Args:
             addr: Guest-physical address, a multiple of 4096.

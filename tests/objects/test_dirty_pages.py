@@ -21,8 +21,8 @@ PAGE, MIB = 4096, 1 << 20
 ENTRY = 0x1000
 PLACE = 0x80000
 WRITTEN = [PLACE + 0x2000, PLACE + 0x5000, PLACE + 0xF000]
-#: mov ax, 8000h; mov ds, ax; again: mov al, [0]; inc byte [2000h], [5000h], [F001h]; out 80h, al; jmp again
-WRITER = bytes.fromhex("b80080 8ed8 a00000 fe060020 fe060050 fe0601f0 e680 ebed")
+#: mov ax, 8000h; mov ds, ax; again: inc byte [2000h], [5000h], [F001h]; out 80h, al; jmp again
+WRITER = bytes.fromhex("b80080 8ed8 fe060020 fe060050 fe0601f0 e680 ebf0")
 
 
 @pytest.fixture
