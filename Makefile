@@ -7,6 +7,7 @@
 # make test-kvm-amd  the tests that need KVM, on a second, faithful KVM: kvm_amd on an emulated SVM
 # make wheel         the wheel and the source distribution, in dist/, tried in new environments outside the tree
 # make docs          the documentation in docs/_build/html, with warnings as errors
+# make nightly       what takes hours: the suite several times, then on the second KVM; packages, documentation, ratios
 # make clean         removes all that these leave behind, .venv too
 #
 # PYTHON=... chooses the interpreter that .venv is made from: Python 3.11 or newer.
@@ -41,7 +42,7 @@ SECOND_KVM_TIME_S ?= 7200
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check check-c guests bench test-kvm-amd wheel docs check-types clean preflight
+.PHONY: demo test check check-c guests bench test-kvm-amd wheel docs nightly check-types clean preflight
 
 demo: $(RUNTIME)
 	$(RUN) examples/bind_interrupt.py
@@ -83,6 +84,13 @@ wheel: $(DEV)
 docs: $(DEV)
 	$(PIP_INSTALL) furo myst-parser 'sphinx>=8'
 	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html
+
+# What depends on chance shows when it is repeated.
+NIGHTLY_REPEATS ?= 5
+nightly:
+	for n in $$(seq $(NIGHTLY_REPEATS)); do $(MAKE) test || exit; done
+	$(MAKE) test-kvm-amd
+	$(MAKE) wheel docs bench
 
 clean:
 	rm -rf $(VENV) build dist docs/_build kvmbind.egg-info kvmbind/_shim.c kvmbind/*.so kvmbind/*.o native/*.o
