@@ -9,6 +9,7 @@ enum {
     TURN_NS = 50 * 1000 * 1000,         /* Python looks at its signals at least this often */
     WATCH_NS = 1000 * 1000,             /* a guest that runs answers within this time */
     NAP_NS = 50 * 1000,
+    AWAKE_NS = 1000 * 1000,             /* before it fires a thread stays awake so long: one just woken is slower */
     ASLEEP_WITHIN_NS = 20 * 1000 * 1000,
     LOOKS_PER_CLOCK_READ = 32,
 };
@@ -19,12 +20,11 @@ static int nap(int64_t ns)
     return nanosleep(&rest, NULL) < 0 ? -errno : 0;
 }
 
-/* Far from its end a wait sleeps; near it, it keeps the processor awake. */
 static int wait_until_tsc(const struct kb_probe *probe, uint64_t end)
 {
-    uint64_t near = (uint64_t)(2 * NAP_NS * probe->ticks_per_ns);
+    uint64_t awake = (uint64_t)(AWAKE_NS * probe->ticks_per_ns);
     for (uint64_t now = kb_tsc(); now < end; now = kb_tsc()) {
-        if (end - now > near) {
+        if (end - now > awake) {
             int result = nap(NAP_NS);
             if (result < 0)
                 return result;

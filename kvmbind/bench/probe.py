@@ -96,9 +96,10 @@ class Probe:
         probe.gap_ticks = round(pace.gap_ns * pace.ticks_per_ns)
         probe.answer_within_ns = round(_ANSWER_WITHIN_S * 1e9)
         probe.interval_ticks = round(pace.interval_ns * pace.ticks_per_ns)
-        if pace.asleep and watched.stats_fds:
+        blocking = offset_of(watched.stats_fds[0], "blocking") if watched.stats_fds else None
+        if pace.asleep and blocking is not None:
             probe.stats_fds = stats_fds
-            probe.blocking_offset = offset_of(watched.stats_fds[0], "blocking")
+            probe.blocking_offset = blocking
             probe.asleep = 1
         self.struct = probe
         self._keep = (mapping, offsets, stats_fds)

@@ -46,9 +46,9 @@ def _layout(fd: int) -> dict[str, int]:
     return layout
 
 
-def offset_of(fd: int, name: str) -> int:
-    """Returns where in the stats fd a statistic's u64 is. KeyError: this kernel does not have it."""
-    return _layout(fd)[name]
+def offset_of(fd: int, name: str) -> int | None:
+    """Returns where in the stats fd a statistic's u64 is; None if this kernel does not have it."""
+    return _layout(fd).get(name)
 
 
 def read(fd: int) -> VcpuStats:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -146,11 +145,17 @@ def refuse_kvm(_: str) -> None:
 def test_ctrl_c_prints_what_was_measured_so_far_and_ends_with_130() -> None:
     command = [sys.executable, "-W", "error", "-m", "kvmbind", "bench", "-n", "1000000", "--repeat", "100000", "--json",
                "--mechanism", "bound"]  # fmt: skip
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(3)  # enough for some turns on any machine; if for none, the document has no results
+    terminal, end = os.openpty()
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, text=True)
+    os.close(end)
+    drawn = b""
+    while b"bound " not in drawn:  # the bar names whose turn has ended
+        drawn += os.read(terminal, 4096)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=60)
-    assert (child.returncode, err) == (130, "")
+    out, _ = child.communicate(timeout=60)
+    os.close(terminal)
+    assert child.returncode == 130
+    assert b"Traceback" not in drawn
     made = json.loads(out)
     assert not made["complete"]
     assert made["results"][0]["summary"]["p50_ns"] > 0

@@ -12,7 +12,7 @@ from kvmbind._shim import lib
 from kvmbind.guests import PORT_LOOP
 from kvmbind.kvm.calls import NEVER
 from kvmbind.kvm.memory import Memory
-from kvmbind.kvm.stats import VcpuStats, read
+from kvmbind.kvm.stats import VcpuStats, offset_of, read
 
 if TYPE_CHECKING:
     from kvmbind.kvm.vcpu import Vcpu
@@ -53,3 +53,10 @@ def test_without_a_stats_fd_it_says_so(vcpu: Vcpu) -> None:
         vcpu.read_stats()
     vcpu.struct.stats_fd = fd
     assert caught.value.errno == errno.EOPNOTSUPP
+
+
+def test_the_place_of_a_statistic_is_where_its_value_is_read(vcpu: Vcpu) -> None:
+    place = offset_of(vcpu.struct.stats_fd, "exits")
+    assert place is not None
+    assert int.from_bytes(os.pread(vcpu.struct.stats_fd, 8, place), "little") == vcpu.read_stats().exits
+    assert offset_of(vcpu.struct.stats_fd, "pigeons") is None
