@@ -81,7 +81,7 @@ static int raw_open(struct raw_guest *raw, int system_fd, size_t size, const voi
     if (result >= 0)
         result = raw_map(raw, image, image_size);
     if (result >= 0)
-        result = kb_vcpu_open(&raw->vcpu, &raw->vm, system_fd, 0, (size_t)run_size);
+        result = kb_vcpu_open(&raw->vcpu, &raw->vm, system_fd, 0, true, (size_t)run_size);
     return result < 0 ? result : kb_vcpu_start_real(&raw->vcpu, RAW_ENTRY);
 }
 

@@ -260,7 +260,7 @@ int kb_bell_take(struct kb_bell *bell, uint64_t *addr);
 void kb_bell_close(struct kb_bell *bell);
 
 /* vcpu.c */
-int kb_vcpu_open(struct kb_vcpu *vcpu, struct kb_vm *vm, int system_fd, unsigned id, size_t run_size);
+int kb_vcpu_open(struct kb_vcpu *vcpu, struct kb_vm *vm, int system_fd, unsigned id, int x2apic, size_t run_size);
 int kb_vcpu_start_real(struct kb_vcpu *vcpu, uint64_t entry);
 int kb_vcpu_start_long(struct kb_vcpu *vcpu, uint64_t entry);
 void kb_vcpu_close(struct kb_vcpu *vcpu);

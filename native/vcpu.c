@@ -1,4 +1,4 @@
-/* A vCPU fd: made ready to take interrupts in x2APIC mode, and closed. */
+/* A vCPU fd: made ready to take interrupts, and closed. */
 #include "shim.h"
 
 #include <stdlib.h>
@@ -63,10 +63,10 @@ static int make_runnable(int fd)
 }
 
 /* The order matters: any other is EINVAL for ids above 0. */
-static int set_up(int fd, const struct kb_vm *vm, int system_fd, unsigned id)
+static int set_up(int fd, const struct kb_vm *vm, int system_fd, unsigned id, bool x2apic)
 {
     int result = set_cpuid(fd, system_fd, id);
-    if (result >= 0 && vm->local_apics)
+    if (result >= 0 && vm->local_apics && x2apic)
         result = set_x2apic_mode(fd);
     if (result >= 0 && vm->local_apics)
         result = enable_apic(fd);
@@ -77,12 +77,12 @@ static int set_up(int fd, const struct kb_vm *vm, int system_fd, unsigned id)
 
 /* The stats fd is opened now because every ioctl on a vCPU waits while KVM_RUN holds it. Without KVM_CAP_BINARY_STATS_FD
  * (before Linux 5.14) there is none: stats_fd is -1. */
-int kb_vcpu_open(struct kb_vcpu *vcpu, struct kb_vm *vm, int system_fd, unsigned id, size_t run_size)
+int kb_vcpu_open(struct kb_vcpu *vcpu, struct kb_vm *vm, int system_fd, unsigned id, int x2apic, size_t run_size)
 {
     int fd = kb_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)id);
     if (fd < 0)
         return fd;
-    int result = set_up(fd, vm, system_fd, id);
+    int result = set_up(fd, vm, system_fd, id, x2apic);
     if (result < 0)
         goto close_vcpu;
     void *run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 # struct kvm_msrs with one entry: nmsrs, pad, index, reserved, data
 _MSR = struct.Struct("<IIIIQ")
-_APIC_BASE_X2APIC = 1 << 10
 _MP_STATE = struct.Struct("<I")
 
 # ioctls of <linux/kvm.h>
@@ -52,7 +51,7 @@ def _close(_vm: _shim.Vm, struct: _shim.Vcpu) -> None:
 
 
 class Vcpu:
-    """A vCPU in x2APIC mode, ready to run.
+    """A vCPU, ready to run.
 
     Threads: enter, answer and the registers belong to the thread that made it (EPERM on another). Everything else may
     be used by any thread. `close` stops an enter and waits until its thread has left; read_stats is not guarded.
@@ -60,8 +59,8 @@ class Vcpu:
 
     __slots__ = ("exit", "packet", "struct")
 
-    def __init__(self, vm: Vm, system: System, apic_id: int) -> None:
-        """Makes the vCPU with this APIC id.
+    def __init__(self, vm: Vm, system: System, apic_id: int, *, x2apic: bool = True) -> None:
+        """Makes the vCPU with this APIC id, its local APIC switched on, in x2APIC or in xAPIC mode.
 
         Raises:
             OSError: EEXIST: the VM has had one with this id; EBUSY: another library handles the kick signal; or what
@@ -73,7 +72,8 @@ class Vcpu:
         self.exit = ffi.new("struct kb_exit *")
         self.packet = ffi.buffer(self.exit.packet)
         with descriptors.lock:
-            check(lib.kb_vcpu_open(struct, vm.struct, system.fd, apic_id, system.run_size), "KVM_CREATE_VCPU")
+            result = lib.kb_vcpu_open(struct, vm.struct, system.fd, apic_id, x2apic, system.run_size)
+            check(result, "KVM_CREATE_VCPU")
             descriptors.adopt(ffi.addressof(struct, "fd"), struct)
             descriptors.adopt(ffi.addressof(struct, "stats_fd"), struct)
 
@@ -88,11 +88,6 @@ class Vcpu:
     def start_waiting(self) -> None:
         """Makes it wait for INIT and SIPI from another vCPU. The one with APIC id 0 would start at INIT alone."""
         self.write_mp_state(registers.MpState.UNINITIALIZED)
-
-    def leave_x2apic(self) -> None:
-        """Puts the local APIC into xAPIC mode, as firmware finds it."""
-        special = self.read_special()
-        self.write_special(special._replace(apic_base=special.apic_base & ~_APIC_BASE_X2APIC))
 
     # Reads and writes of its state: the kernel first finishes an instruction that was answered. A read while an access
     # waits for its answer gives the state before the instruction; a write is EBUSY then, and struct.error for a value

@@ -96,12 +96,12 @@ class GuestDispatcher(Dispatcher):
                 raise NoResourcesError(call, f"the guest has had {self._vcpus_max} VCPUs; KVM frees no id")
             self._check_start(call, entry, mode, x2apic=x2apic)
             try:
-                vcpu = self._next_vcpu(Vcpu)
+                vcpu = self._next_vcpu(Vcpu, x2apic=x2apic)
                 apic_id = self._next_apic_id - 1
             except OSError as error:
                 raise from_os_error(call, error) from error
         try:
-            _start(vcpu, entry, mode, x2apic=x2apic)
+            _start(vcpu, entry, mode)
         except OSError as error:
             vcpu.close()
             raise from_os_error(call, error) from error
@@ -117,10 +117,10 @@ class GuestDispatcher(Dispatcher):
         if not x2apic and self._next_apic_id > _XAPIC_ID_MAX:
             raise InvalidArgsError(call, f"APIC id {self._next_apic_id} is above {_XAPIC_ID_MAX}: no xAPIC has it")
 
-    def _next_vcpu(self, make: type[Vcpu]) -> Vcpu:
+    def _next_vcpu(self, make: type[Vcpu], *, x2apic: bool) -> Vcpu:
         while True:
             try:
-                vcpu = make(self.vm, self._resource.system, self._next_apic_id)
+                vcpu = make(self.vm, self._resource.system, self._next_apic_id, x2apic=x2apic)
             except FileExistsError:  # a creation that failed half-way has used this id up
                 self._next_apic_id += 1
                 continue
@@ -159,12 +159,10 @@ class GuestDispatcher(Dispatcher):
         self._resource.drop()
 
 
-def _start(vcpu: Vcpu, entry: int, mode: StartMode, *, x2apic: bool) -> None:
+def _start(vcpu: Vcpu, entry: int, mode: StartMode) -> None:
     if mode == "long":
         vcpu.start_long(entry)
     else:
         vcpu.start_real(entry)
-    if not x2apic:
-        vcpu.leave_x2apic()
     if mode == "wait-for-sipi":
         vcpu.start_waiting()

@@ -253,7 +253,7 @@ def test_single_step_loses_no_packet(kvm_guest: Guest) -> None:
 
 @needs_breakpoints
 def test_a_breakpoint_stops_before_its_instruction_each_time_it_comes(kvm_guest: Guest) -> None:
-    with vcpu_of(kvm_guest, "40 40 90 ebfb") as vcpu:  # inc ax; inc ax; nop; jmp to the first
+    with vcpu_of(kvm_guest, "40 40 90 e680 ebf9") as vcpu:  # inc ax; inc ax; nop; out 80h, al; jmp to the first
         vcpu.set_guest_debug([Breakpoint(0x5000), Breakpoint(ENTRY + 2)])
         for rax in (2, 4):
             exit = debug_exit(vcpu)
@@ -262,6 +262,7 @@ def test_a_breakpoint_stops_before_its_instruction_each_time_it_comes(kvm_guest:
             vcpu.set_guest_debug(single_step=True)
             assert debug_exit(vcpu).pc == ENTRY + 3
             vcpu.set_guest_debug([Breakpoint(0x5000), Breakpoint(ENTRY + 2)])
+            assert vcpu.enter(DEADLINE_S).guest_io.u8 == rax
 
 
 @pytest.mark.parametrize(
