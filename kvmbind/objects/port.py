@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Port(KernelObject[PortDispatcher]):
-    """A queue of packets, from users, signals and interrupts. Mirrors zx_port_*.
+    """A queue of packets, from users, signals, interrupts and bells. Mirrors zx_port_*.
 
     Threads: any thread may use it, and several may wait: each packet goes to one of them.
     """

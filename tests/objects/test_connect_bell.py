@@ -269,7 +269,7 @@ def test_guests_and_interrupts_that_end_in_any_order_on_several_threads_leave_no
     count_fds: Callable[[], int],
 ) -> None:
     before, order = count_fds(), random.Random(1)
-    for _ in range(30):
+    for _ in range(10):
         guests = [Guest.create() for _ in range(3)]
         irqs = [Interrupt.create(0x40) for _ in range(3)]
         for guest in guests:
