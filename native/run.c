@@ -126,11 +126,27 @@ static void report_other(struct kb_vcpu *vcpu, struct kb_exit *exit)
     vcpu->failed = exit->reason == KVM_EXIT_SHUTDOWN;
 }
 
+/* shutdown_interception of Linux's svm.c clears the VMCB, the root of the nested page tables in it too, and resets the
+ * MMU only if the guest had paging on: no instruction gets further until CR0 changes. */
+static void reload_page_tables(struct kb_vcpu *vcpu)
+{
+    enum { CR0_WP = 1 << 16 };
+    struct kvm_sregs sregs;
+    if (kb_ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) < 0)
+        return;
+    for (int turn = 0; turn < 2; turn++) {
+        sregs.cr0 ^= CR0_WP;
+        kb_ioctl(vcpu->fd, KVM_SET_SREGS, &sregs);
+    }
+}
+
 /* After a shutdown SVM has reset the vCPU and VMX has not. Here it stays shut down until its registers are written. */
 void kb_vcpu_revive(struct kb_vcpu *vcpu)
 {
-    if (vcpu->run->exit_reason == KVM_EXIT_SHUTDOWN)
-        vcpu->failed = false;
+    if (!vcpu->failed || vcpu->run->exit_reason != KVM_EXIT_SHUTDOWN)
+        return;
+    vcpu->failed = false;
+    reload_page_tables(vcpu);
 }
 
 static void answer_element(struct kb_access *access, unsigned size, uint32_t data, uint8_t rest)
