@@ -77,7 +77,7 @@ static int raw_open(struct raw_guest *raw, int system_fd, size_t size, const voi
     int run_size = kb_vcpu_run_size(system_fd);
     if (run_size < 0)
         return run_size;
-    int result = kb_vm_open(&raw->vm, system_fd, KB_IRQCHIP_SPLIT, false);
+    int result = kb_vm_open(&raw->vm, system_fd, KB_IRQCHIP_SPLIT);
     if (result >= 0)
         result = raw_map(raw, image, image_size);
     if (result >= 0)

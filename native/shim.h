@@ -228,12 +228,14 @@ int kb_physical_address_bits(int system_fd);
 struct kvm_cpuid2 *kb_supported_cpuid(int system_fd);
 
 /* vm.c */
-int kb_vm_open(struct kb_vm *vm, int system_fd, int irqchip, int pit);
+int kb_vm_open(struct kb_vm *vm, int system_fd, int irqchip);
+int kb_vm_create_irqchip(struct kb_vm *vm, int pit);
 void kb_vm_close(struct kb_vm *vm);
 int kb_vm_set_memory(struct kb_vm *vm, unsigned slot, uint32_t flags, uint64_t guest_addr, uint64_t size, void *host);
 int kb_vm_set_gsi_routing(struct kb_vm *vm, void *table);
 int kb_vm_irqfd(struct kb_vm *vm, int eventfd, unsigned gsi, uint32_t flags, int resample_fd);
 int kb_vm_ioeventfd(struct kb_vm *vm, int eventfd, uint64_t addr, unsigned length, uint32_t flags);
+int kb_vm_set_irq_line(struct kb_vm *vm, unsigned gsi, int level);
 int kb_vm_signal_msi(struct kb_vm *vm, uint32_t address_lo, uint32_t address_hi, uint32_t data);
 
 /* gate.c */

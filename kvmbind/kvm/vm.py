@@ -38,7 +38,7 @@ class Vm:
     irqfds and ioeventfds are gone.
     """
 
-    __slots__ = ("irqchip", "struct")
+    __slots__ = ("_irqchip_due", "_pit", "irqchip", "struct")
 
     def __init__(self, system: System, *, irqchip: Literal["split", "pc", "none"], pit: bool = False) -> None:
         """Makes the VM.
@@ -53,11 +53,19 @@ class Vm:
             OSError: KVM_CREATE_VM or the set-up failed.
         """
         self.irqchip = irqchip
+        self._pit = pit
+        self._irqchip_due = irqchip == "pc"
         struct = ffi.new("struct kb_vm *")
         self.struct = ffi.gc(struct, lib.kb_vm_close)
         with descriptors.lock:
-            check(lib.kb_vm_open(struct, system.fd, _IRQCHIPS[irqchip], pit), "KVM_CREATE_VM")
+            check(lib.kb_vm_open(struct, system.fd, _IRQCHIPS[irqchip]), "KVM_CREATE_VM")
             descriptors.adopt(ffi.addressof(struct, "fd"), struct)
+
+    def create_irqchip(self) -> None:
+        """Makes PIC, IOAPIC and PIT of a "pc", once: before the first vCPU, and for speed after the memory slots."""
+        if self._irqchip_due:
+            check(lib.kb_vm_create_irqchip(self.struct, self._pit), "KVM_CREATE_IRQCHIP")
+            self._irqchip_due = False
 
     def set_memory(self, slot: int, guest_addr: int, size: int, host: CData, *, flags: int = 0) -> None:
         """KVM_SET_USER_MEMORY_REGION; a size of 0 deletes the slot. `slots.exchange` is for VMs that run."""
@@ -81,6 +89,15 @@ class Vm:
     def deassign_irqfd(self, eventfd: int, gsi: int) -> None:
         """KVM_IRQFD with KVM_IRQFD_FLAG_DEASSIGN: when it returns no write to `eventfd` raises `gsi` any more."""
         check(lib.kb_vm_irqfd(self.struct, eventfd, gsi, IRQFD_DEASSIGN, -1), "KVM_IRQFD (de-assign)")
+
+    @property
+    def has_irq_lines(self) -> bool:
+        """Whether there are a PIC and an IOAPIC by now."""
+        return self.irqchip == "pc" and not self._irqchip_due
+
+    def set_irq_line(self, gsi: int, level: int) -> None:
+        """KVM_IRQ_LINE: an input of PIC and IOAPIC, if there are `has_irq_lines`; otherwise it does nothing."""
+        check(lib.kb_vm_set_irq_line(self.struct, gsi, level), "KVM_IRQ_LINE")
 
     def signal_msi(self, message: Message) -> int:
         """KVM_SIGNAL_MSI: sends a message now. Returns how many vCPUs it reached."""

@@ -307,6 +307,25 @@ class Guest(KernelObject[GuestDispatcher]):
             raise InvalidArgsError(call, "addr, size and key must not be negative, and key must fit into 64 bits")
         guest.set_trap(kind, addr, size, queue, key)
 
+    def set_irq_line(self, line: int, level: bool) -> None:
+        """Sets an interrupt line of a "pc": an input of its PIC and IOAPIC. An edge is a high and a low.
+
+        What Zircon lacks; KVM_IRQ_LINE. Needs ZX_RIGHT_WRITE.
+
+        Args:
+            line: 0 to 23; 0 to 15 are the PIC's.
+            level: Whether it is high.
+
+        Raises:
+            InvalidArgsError: No such line.
+            BadStateError: The guest is no "pc", or has no VCPU yet: the PIC is made with the first.
+        """
+        call = "Guest.set_irq_line"
+        guest = self._object(call, ZX_RIGHT_WRITE)
+        if not 0 <= line <= 23:
+            raise InvalidArgsError(call, f"line {line} is not 0 to 23")
+        guest.set_irq_line(call, line, level)
+
     def bind_interrupts(self, pairs: Sequence[tuple[Interrupt, Vcpu]]) -> None:
         """Binds interrupts to VCPUs of this guest by one update of the kernel's table: all of them or none.
 

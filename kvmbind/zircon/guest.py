@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from kvmbind.abi.constants import ZX_DEFAULT_GUEST_RIGHTS, ZX_OBJ_TYPE_GUEST
-from kvmbind.abi.errors import InvalidArgsError, NoResourcesError, from_os_error
+from kvmbind.abi.errors import BadStateError, InvalidArgsError, NoResourcesError, from_os_error
 from kvmbind.kvm import closer, system
 from kvmbind.kvm.ioapic import Ioapic
 from kvmbind.kvm.routing import Routing
@@ -96,6 +96,7 @@ class GuestDispatcher(Dispatcher):
                 raise NoResourcesError(call, f"the guest has had {self._vcpus_max} VCPUs; KVM frees no id")
             self._check_start(call, entry, mode, x2apic=x2apic)
             try:
+                self.vm.create_irqchip()
                 vcpu = self._next_vcpu(Vcpu, x2apic=x2apic)
                 apic_id = self._next_apic_id - 1
             except OSError as error:
@@ -136,6 +137,16 @@ class GuestDispatcher(Dispatcher):
         """Lets stores to an address fire an interrupt; see `Traps.connect` for errors."""
         with self, interrupt:
             self.traps.connect("Guest.connect_bell", addr, interrupt)
+
+    def set_irq_line(self, call: str, line: int, level: bool) -> None:
+        """Sets an input of PIC and IOAPIC; BAD_STATE before the first VCPU, which they are made with."""
+        with self:
+            if not self.vm.has_irq_lines:
+                raise BadStateError(call, "the guest has no VCPU yet, or no PIC")
+            try:
+                self.vm.set_irq_line(line, level)
+            except OSError as error:
+                raise from_os_error(call, error) from error
 
     def signal(self, call: str, message: Message) -> None:
         """Sends an MSI to local APICs of this guest."""

@@ -30,6 +30,7 @@ MASKED, LEVEL = 1 << 16, 1 << 15
 def vm(system: System) -> Iterator[Vm]:
     """A VM with an IOAPIC."""
     vm = Vm(system, irqchip="pc")
+    vm.create_irqchip()
     yield vm
     vm.close()
 

@@ -257,6 +257,7 @@ def test_the_table_of_a_pc_is_one_that_the_kernel_takes() -> None:
 
     system = System()
     vm = Vm(system, irqchip="pc", pit=True)
+    vm.create_irqchip()
     fds = eventfds(1)
     table = Routing(vm, system.capability(IRQ_ROUTING))
     table.disconnect(table.update([(fds[0], FIRST)]))

@@ -232,6 +232,33 @@ def test_the_kernels_timer_is_there_only_when_asked_for(pit: bool) -> None:
             assert vcpu.enter().key == (80 if pit else 40)
 
 
+# PIC at vector 8, only line 1 unmasked; 7000h is 1 once that is so; the handler counts at 8000h.
+LINE_1 = bytes.fromhex(
+    "c70624002a008c0e2600bc0070b011e620b008e621b004e621b001e621b0fde621fbc606007001f4ebf866ff060080b020e620cf"
+)
+
+
+def test_an_edge_of_an_interrupt_line_reaches_the_guest_by_its_pic() -> None:
+    with Guest.create(memory=MIB, irqchip="pc") as guest:
+        guest.write(LINE_1, 0x1000)
+        with guest.start_vcpu(0x1000):
+            guest.wait_u32(0x7000, 1, timeout_s=60)
+            for count in range(1, 11):
+                guest.set_irq_line(1, True)
+                guest.set_irq_line(1, False)
+                guest.wait_u32(0x8000, count, timeout_s=60)
+
+
+def test_a_guest_without_a_pic_or_not_yet_with_one_has_no_interrupt_lines() -> None:
+    with Guest.create(irqchip="pc") as pc, Guest.create() as split, kvmbind.Vcpu.create(split):
+        for guest in (pc, split):
+            with pytest.raises(kvmbind.BadStateError, match="no VCPU yet, or no PIC"):
+                guest.set_irq_line(1, True)
+        for line in (-1, 24):
+            with pytest.raises(kvmbind.InvalidArgsError, match="is not 0 to 23"):
+                pc.set_irq_line(line, True)
+
+
 @pytest.mark.parametrize(("irqchip", "pit"), [("split", True), ("none", False), ("", True)])
 def test_other_sets_are_refused(irqchip: str, pit: bool) -> None:
     with pytest.raises(kvmbind.InvalidArgsError, match='only a "pc" has a PIT'):
