@@ -63,6 +63,8 @@ check-types: $(DEV)
 
 guests: preflight
 	$(PYTHON) native/guests/build.py --check
+	$(PYTHON) native/guests/build.py --check --sources native/bios --images kvmbind/machine/bios
+	$(PYTHON) native/guests/build.py --check --sources examples/images --images examples/images
 	$(PYTHON) native/font/build.py --check
 
 bench: $(RUNTIME)

@@ -1,7 +1,8 @@
-"""Assemble the real-mode guest images of `kvmbind.guests` from the .S files beside this script.
+"""Assemble real-mode images from .S files: those of `kvmbind.guests` from the files beside this script.
 
-`python native/guests/build.py` writes the images; `--check` compares them with a fresh assembly instead.
-A file whose name begins with an underscore is included by the others and is no image.
+`python native/guests/build.py` writes the images; `--check` compares them with a fresh assembly instead. `--sources`
+and `--images` name other directories. A file whose name begins with an underscore is included by the others and is no
+image.
 """
 
 import argparse
@@ -16,9 +17,9 @@ IMAGES = SOURCES.parents[1] / "kvmbind" / "guests"
 TOOLS = ("gcc", "ld", "objcopy")
 
 
-def sources() -> list[Path]:
+def sources(folder: Path) -> list[Path]:
     """Return the source of every image, sorted by name."""
-    return sorted(path for path in SOURCES.glob("*.S") if not path.name.startswith("_"))
+    return sorted(path for path in folder.glob("*.S") if not path.name.startswith("_"))
 
 
 def assemble(source: Path) -> bytes:
@@ -41,7 +42,7 @@ def differences(fresh: dict[str, bytes], images: Path) -> list[str]:
     for name in sorted(fresh.keys() | {path.name for path in images.glob("*.bin")}):
         path = images / name
         if name not in fresh:
-            lines.append(f"{name} has no source in native/guests")
+            lines.append(f"{name} has no source")
         elif not path.exists():
             lines.append(f"{name} is missing")
         elif path.read_bytes() != fresh[name]:
@@ -51,8 +52,9 @@ def differences(fresh: dict[str, bytes], images: Path) -> list[str]:
 
 def main() -> int:
     """Write or check the images; return the exit status."""
-    parser = argparse.ArgumentParser(description="Assemble the real-mode guest images of kvmbind.guests.")
+    parser = argparse.ArgumentParser(description="Assemble real-mode images.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if an image is stale")
+    parser.add_argument("--sources", type=Path, default=SOURCES, metavar="DIR", help="where the .S files are")
     parser.add_argument("--images", type=Path, default=IMAGES, metavar="DIR", help="where the .bin files are")
     arguments = parser.parse_args()
 
@@ -61,7 +63,7 @@ def main() -> int:
         print(f"build.py: {', '.join(missing)} not found: install gcc and binutils", file=sys.stderr)
         return 1
     try:
-        fresh = {f"{source.stem}.bin": assemble(source) for source in sources()}
+        fresh = {f"{source.stem}.bin": assemble(source) for source in sources(arguments.sources)}
     except subprocess.CalledProcessError as error:
         print(f"build.py: {error.cmd[0]} failed, status {error.returncode}", file=sys.stderr)
         return 1
@@ -73,7 +75,8 @@ def main() -> int:
     for line in stale:
         print(f"build.py: {line}", file=sys.stderr)
     if stale and arguments.check:
-        print("build.py: run python native/guests/build.py", file=sys.stderr)
+        where = f" --sources {arguments.sources} --images {arguments.images}" if arguments.sources != SOURCES else ""
+        print(f"build.py: run python native/guests/build.py{where}", file=sys.stderr)
     return 1 if stale else 0
 
 

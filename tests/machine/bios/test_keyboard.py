@@ -1,0 +1,91 @@
+"""INT 9 and 16h."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.machine.conftest import Bench
+
+A = (0x1E, ord("a"))
+UP = (0x48, 0x00)
+NEW_UP = (0x48, 0xE0)
+
+
+def press(bench: Bench, scancode: int, ascii: int = 0) -> None:
+    """A key goes down and up, and the handler of its interrupt runs for both."""
+    for code in (scancode, scancode | 0x80):
+        bench.keyboard.send(code, ascii if code == scancode else 0)
+        bench.call(0x09)
+        bench.host.pass_time(10_000_000)
+
+
+def test_a_key_goes_into_the_ring_and_comes_out_once(bench: Bench) -> None:
+    press(bench, *A)
+    assert bench.host.lines == [1, 1]
+    poll = bench.call(0x16, ah=0x01)
+    assert (poll.zero, poll.ax) == (False, 0x1E61)
+    assert bench.call(0x16, ah=0x00).ax == 0x1E61
+    assert bench.call(0x16, ah=0x01).zero
+
+
+def test_waiting_for_a_key_sleeps_until_there_is_one(bench: Bench) -> None:
+    waiting = bench.call(0x16, ah=0x00)
+    assert waiting.is_resumed
+    assert bench.again().is_resumed
+    assert bench.bios.calls[0x16, 0x00] == 1
+    bench.bios.memory.write(b"a\x1e", 0x41E)
+    bench.data.key_tail = 0x20
+    done = bench.again()
+    assert (done.is_resumed, done.ax) == (False, 0x1E61)
+
+
+def test_the_ring_holds_15_keys(bench: Bench) -> None:
+    for number in range(20):
+        press(bench, 0x10 + number % 3, ord("a") + number)
+    read = []
+    while not bench.call(0x16, ah=0x01).zero:
+        read.append(chr(bench.call(0x16, ah=0x00).al))
+    assert "".join(read) == "abcdefghijklmno"
+
+
+@pytest.mark.parametrize(("function", "ax"), [(0x00, 0x4800), (0x10, 0x48E0)])
+def test_only_the_new_functions_tell_new_keys_from_old(bench: Bench, function: int, ax: int) -> None:
+    press(bench, *NEW_UP)
+    assert bench.call(0x16, ah=function + 1).ax == ax
+    assert bench.call(0x16, ah=function).ax == ax
+
+
+def test_shift_flags_follow_the_keys(bench: Bench) -> None:
+    bench.keyboard.send(0x2A)
+    bench.call(0x09)
+    assert bench.call(0x16, ah=0x02).al == 0x02
+    bench.host.pass_time(10_000_000)
+    bench.keyboard.send(0xAA)
+    bench.call(0x09)
+    assert bench.call(0x16, ah=0x02).al == 0
+    bench.host.pass_time(10_000_000)
+    press(bench, 0x3A)
+    assert bench.call(0x16, ah=0x02).al == 0x40
+    assert bench.call(0x16, ah=0x01).zero
+
+
+def test_a_stored_key_is_read(bench: Bench) -> None:
+    assert bench.call(0x16, ah=0x05, cx=0x1234).al == 0
+    assert bench.call(0x16, ah=0x00).ax == 0x1234
+
+
+def test_a_handler_that_reads_the_port_and_goes_on_to_the_bios_loses_no_key(bench: Bench) -> None:
+    bench.keyboard.send(*A)
+    bench.keyboard.send(A[0] | 0x80)
+    assert bench.keyboard.read(0x60, 1) == A[0]
+    bench.call(0x09)
+    assert bench.call(0x16, ah=0x01).ax == 0x1E61
+
+
+def test_a_ring_that_a_program_has_spoilt_harms_nobody(bench: Bench) -> None:
+    bench.data.key_head, bench.data.key_tail = 0xFFFF, 0x1E
+    assert not bench.call(0x16, ah=0x00).is_resumed
+    assert bench.data.key_head == 0x1E
