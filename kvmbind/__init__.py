@@ -74,6 +74,9 @@ if TYPE_CHECKING:
     from kvmbind.kvm.registers import SpecialRegisters as SpecialRegisters
     from kvmbind.kvm.registers import VcpuEvents as VcpuEvents
     from kvmbind.kvm.stats import VcpuStats as VcpuStats
+    from kvmbind.machine.ending import Ending as Ending
+    from kvmbind.machine.images.image import ImageError as ImageError
+    from kvmbind.machine.machine import Machine as Machine
     from kvmbind.objects.guest import Guest as Guest
     from kvmbind.objects.interrupt import Interrupt as Interrupt
     from kvmbind.objects.port import Port as Port
@@ -91,9 +94,12 @@ _HOMES = {
     "DescriptorTable": "kvmbind.kvm.registers",
     "Exit": "kvmbind.kvm.exits",
     "ExitReason": "kvmbind.kvm.exits",
+    "Ending": "kvmbind.machine.ending",
     "Guest": "kvmbind.objects.guest",
+    "ImageError": "kvmbind.machine.images.image",
     "Interrupt": "kvmbind.objects.interrupt",
     "MpState": "kvmbind.kvm.registers",
+    "Machine": "kvmbind.machine.machine",
     "Port": "kvmbind.objects.port",
     "PortPacket": "kvmbind.abi.structs",
     "Registers": "kvmbind.kvm.registers",

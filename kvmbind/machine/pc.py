@@ -1,0 +1,317 @@
+"""A PC: guest, memory, devices and BIOS, and the loop that runs its VCPU."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from kvmbind.abi.errors import (
+    BadHandleError,
+    BadStateError,
+    CanceledError,
+    NotFoundError,
+    NotSupportedError,
+    TimedOutError,
+)
+from kvmbind.abi.structs import VcpuIo
+from kvmbind.kvm.exits import ExitReason
+from kvmbind.kvm.registers import MpState
+from kvmbind.machine import emulation, registers
+from kvmbind.machine.alarms import Alarms
+from kvmbind.machine.bios import rom
+from kvmbind.machine.bios.bios import Bios
+from kvmbind.machine.bios.data_area import TICKS_A_DAY, DataArea
+from kvmbind.machine.devices import board, cmos, keyboard, serial, vga
+from kvmbind.machine.devices.bus import Bus
+from kvmbind.machine.devices.keyboard import KeyboardController
+from kvmbind.machine.devices.serial import SerialPort
+from kvmbind.machine.disk import Disk
+from kvmbind.machine.ending import STATUSES, Reason
+from kvmbind.machine.history import BiosExit, History, MemoryExit, PortExit
+from kvmbind.machine.memory import PhysicalMemory
+from kvmbind.machine.screen.cp437 import CHARACTERS
+from kvmbind.machine.video import Video
+from kvmbind.objects.guest import Guest
+from kvmbind.objects.vcpu import Vcpu
+from kvmbind.objects.vmo import Vmo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kvmbind.abi.errors import Access, ZxError
+    from kvmbind.abi.structs import PortPacket
+    from kvmbind.machine.bios.call import Call
+    from kvmbind.machine.images.image import Image
+
+APERTURE, APERTURE_BYTES = 0xA0000, 0x10000
+_MEGABYTE = 1 << 20
+_ALL_PORTS = 0xFFFF  # but the last one, which no trap may cover
+_IO_KEY = 0
+_CLOCK_LINE = 8
+_INTERRUPTS_ENABLED = 0x200
+_FIRST_LOOK_NS, _LAST_LOOK_NS, _LOOK_FACTOR = 1_000_000, 100_000_000, 4
+_CONTROLS = {0x07: "", 0x08: "\b", 0x0A: "\n", 0x0D: ""}
+
+
+class Pc:
+    """The machine around a VCPU. It is what services and devices know as their Host.
+
+    Threads: making it, `post`, `stop` and reading may be done by any thread; all else belongs to the thread that calls
+    `run`, which owns the VCPU. Closing it while another thread runs it is the caller's error.
+
+    Attributes:
+        guest: The guest.
+        memory: Its memory.
+        video: Its display.
+        keyboard: Its keyboard.
+        serial: Its serial port.
+        bus: Its ports.
+        bios: Its BIOS.
+        history: What it did.
+        console: What programs have written as on a teletype.
+        reason: Why it ended, or None.
+        status: The exit status of that.
+        detail: One sentence more about it.
+        registers: Those of that moment.
+        steps: How often the VCPU was entered.
+    """
+
+    def __init__(self, image: Image, memory_bytes: int, disks: dict[int, Disk]) -> None:
+        """Makes the guest and puts the image and the BIOS into its memory.
+
+        Args:
+            image: What to run.
+            memory_bytes: A multiple of 4096, more than 1 MiB.
+            disks: The drives by their numbers.
+        """
+        self._alarms = Alarms()
+        self._posted: deque[Callable[[], object]] = deque()
+        self._call: BiosExit | None = None
+        self._look_ns = _FIRST_LOOK_NS
+        self._is_asleep = False
+        self._vcpu: Vcpu | None = None
+        self.on_wants_key: Callable[[], object] | None = None
+        self.on_character: Callable[[str], object] | None = None
+        self.history = History()
+        self.console: list[str] = []
+        self.reason: Reason | None = None
+        self.status = 0
+        self.detail = ""
+        self.registers: dict[str, int] = {}
+        self.steps = 0
+        self.guest = Guest.create(irqchip="pc", pit=True)
+        try:
+            self._vmo = Vmo.create(memory_bytes)
+            self._map_memory(memory_bytes)
+            self.guest.set_trap_io(0, _ALL_PORTS, _IO_KEY)
+            self.memory = PhysicalMemory(self._vmo.view())
+            self._make_devices(memory_bytes, disks)
+            self._entry = self._load(image)
+        except BaseException:
+            self.close()
+            raise
+
+    def _map_memory(self, size: int) -> None:
+        for start, end in ((0, rom.BASE), (_MEGABYTE, size)):
+            self.guest.vmar.map(self._vmo, start, vmo_offset=start, length=end - start)
+        self.guest.vmar.map(self._vmo, rom.BASE, vmo_offset=rom.BASE, length=rom.SIZE, write=False)
+
+    def _set_aperture(self, is_trapped: bool) -> None:
+        if is_trapped:
+            self.guest.vmar.unmap(APERTURE, APERTURE_BYTES)
+        else:
+            self.guest.vmar.map(self._vmo, APERTURE, vmo_offset=APERTURE, length=APERTURE_BYTES)
+
+    def _make_devices(self, memory_bytes: int, disks: dict[int, Disk]) -> None:
+        data = DataArea(self.memory)
+        self.video = Video(self.memory, data, self._set_aperture, self.print_character)
+        self.keyboard = KeyboardController(self)
+        self.serial = SerialPort(self)
+        self.bios = Bios(self.memory, self.video, self.keyboard, self.serial, disks, self)
+        self.bios.on_call = self._take_call
+        self.bus = bus = Bus()
+        bus.attach(self.keyboard, (keyboard.DATA, keyboard.COMMAND))
+        bus.attach(self.serial, range(serial.FIRST_PORT, serial.FIRST_PORT + serial.PORTS))
+        bus.attach(cmos.Cmos(self, memory_bytes), cmos.PORTS)
+        bus.attach(vga.Vga(self.video, data), vga.PORTS)
+        for plain in (board.SpeakerPort, board.Latch):
+            bus.attach(plain(), plain.PORTS)
+        for ending in (board.SystemControlPort, board.DebugExit, board.ShutdownPort, board.ResetPort):
+            bus.attach(ending(self), ending.PORTS)
+        bus.attach(board.DebugConsole(self), board.DebugConsole.PORTS)
+
+    def _load(self, image: Image) -> int:
+        entry = self.bios.power_on(image.start)
+        for piece in image.pieces:
+            self.memory.burn(piece.data, piece.addr)
+        return entry if image.has_bios else (image.start.cs << 4) + image.start.ip
+
+    # Being a Host
+
+    def end(self, reason: Reason, status: int | None = None, detail: str = "") -> None:
+        """See Host; the first end counts."""
+        if self.reason is None:
+            self.reason, self.detail = reason, detail
+            self.status = STATUSES[reason] if status is None else status
+
+    def now_ns(self) -> int:
+        """See Host."""
+        return time.monotonic_ns()
+
+    def call_at(self, when_ns: int, action: Callable[[], object]) -> None:
+        """See Host."""
+        self._alarms.set(when_ns, action)
+
+    def wake_at(self, when_ns: int) -> None:
+        """See Host: the clock's interrupt wakes it."""
+        self._alarms.set(when_ns, lambda: self.raise_line(_CLOCK_LINE))
+
+    def raise_line(self, line: int) -> None:
+        """See Host."""
+        self.guest.set_irq_line(line, True)
+        self.guest.set_irq_line(line, False)
+
+    def ticks_since_midnight(self) -> int:
+        """See Host."""
+        _, _, _, hour, minute, second, _ = self.local_time()
+        return (hour * 3600 + minute * 60 + second) * TICKS_A_DAY // 86400
+
+    def local_time(self) -> tuple[int, int, int, int, int, int, int]:
+        """See Host."""
+        now = time.localtime()
+        return now.tm_year, now.tm_mon, now.tm_mday, now.tm_hour, now.tm_min, now.tm_sec, (now.tm_wday + 1) % 7
+
+    def wants_key(self) -> None:
+        """See Host."""
+        if self.on_wants_key is not None:
+            self.on_wants_key()
+
+    def print_character(self, character: int) -> None:
+        """See Host."""
+        text = _CONTROLS.get(character)
+        if text is None:
+            text = CHARACTERS[character]
+        if text:
+            self.console.append(text)
+            if self.on_character is not None:
+                self.on_character(text)
+
+    # Running
+
+    def post(self, action: Callable[[], object]) -> None:
+        """Calls `action` on the VCPU's thread soon. Any thread may do this."""
+        self._posted.append(action)
+        vcpu = self._vcpu
+        if vcpu is not None:
+            with contextlib.suppress(BadHandleError):  # it has ended in this moment
+                vcpu.kick()
+
+    def run(self, on_start: Callable[[Vcpu], object]) -> None:
+        """Runs the machine until it ends, on a VCPU that the calling thread owns.
+
+        Args:
+            on_start: Called with the VCPU before its first instruction.
+        """
+        with Vcpu.create(self.guest, self._entry) as vcpu:
+            on_start(vcpu)
+            self._vcpu = vcpu
+            try:
+                while self.reason is None:
+                    self._step(vcpu)
+                self.registers = registers.read(vcpu)
+                if self._call is not None:
+                    self.registers |= registers.of_call(self._call)
+            finally:
+                self._vcpu = None
+
+    def _step(self, vcpu: Vcpu) -> None:
+        self.steps += 1
+        while self._posted:
+            self._posted.popleft()()
+        now_ns = time.monotonic_ns()
+        self._alarms.ring(now_ns)
+        if self.reason is not None:
+            return
+        look_ns = _LAST_LOOK_NS if self._is_asleep else self._look_ns
+        until_ns = self._alarms.next_ns(now_ns + look_ns)
+        try:
+            packet = vcpu.enter((until_ns - now_ns) / 1e9)
+        except TimedOutError:
+            self._look(vcpu)
+        except CanceledError:
+            return
+        except NotFoundError as error:
+            self._take_untrapped(vcpu, error.access)
+        except (NotSupportedError, BadStateError) as error:
+            self._stopped(vcpu, error)
+        else:
+            self._take_packet(vcpu, packet)
+
+    def _take_packet(self, vcpu: Vcpu, packet: PortPacket) -> None:
+        self._look_ns = _FIRST_LOOK_NS
+        io = packet.guest_io
+        if not io.input and io.port == rom.TRAP_PORT and io.access_size == 4:
+            self._is_asleep = self.bios.trap(io.u32)
+            if not self._is_asleep and self.reason is None:
+                self._call = None
+            return
+        self._take_port(vcpu, io.port, io.access_size, bool(io.input), io.u32)
+
+    def _take_port(self, vcpu: Vcpu, port: int, size: int, is_read: bool, value: int) -> None:
+        self._is_asleep = False
+        self._call = None
+        if is_read:
+            value = self.bus.read(port, size)
+            vcpu.write_io(VcpuIo(access_size=size, u32=value))
+        else:
+            self.bus.write(port, size, value)
+        self.history.add(PortExit(port, size, not is_read, value, self.bus.is_open(port)))
+
+    def _take_call(self, call: Call) -> None:
+        self._call = BiosExit.of(call)
+        self.history.add(self._call)
+
+    def _take_untrapped(self, vcpu: Vcpu, access: Access | None) -> None:
+        if access is None:  # memory that is there, and that the kernel cannot reach: nothing goes on from here
+            self.end(Reason.CANNOT_RUN, detail="the host lacks the guest's memory")
+            return
+        value = int.from_bytes(access.data, "little")
+        if access.kind == "io":
+            self._take_port(vcpu, access.addr, access.size, not access.is_write, value)
+            return
+        self._is_asleep = False
+        offset = access.addr - APERTURE
+        on_screen = self.video.is_trapped and 0 <= offset < APERTURE_BYTES
+        if access.is_write and on_screen:
+            self.video.planes.write(offset, access.size, value)
+        elif not access.is_write:
+            value = self.video.planes.read(offset, access.size) if on_screen else (1 << 8 * access.size) - 1
+            vcpu.write_io(VcpuIo(access_size=access.size, u32=value))
+        if not on_screen:
+            self.history.add(MemoryExit(access.addr, access.size, access.is_write, value))
+
+    def _look(self, vcpu: Vcpu) -> None:
+        """The guest has run, or slept, without an exit: does it sleep for ever?"""
+        self._look_ns = min(self._look_ns * _LOOK_FACTOR, _LAST_LOOK_NS)
+        halted = vcpu.read_mp_state() == MpState.HALTED
+        if halted and not vcpu.read_registers().rflags & _INTERRUPTS_ENABLED:
+            self._call = None
+            self.end(Reason.HALTED)
+
+    def _stopped(self, vcpu: Vcpu, error: ZxError) -> None:
+        exit = error.exit
+        if exit is not None and emulation.skip(vcpu, exit, self.memory):
+            return
+        if exit is not None and exit.reason == ExitReason.SHUTDOWN:
+            self.end(Reason.SHUTDOWN, detail="a triple fault; the registers may be those of a reset processor")
+        else:
+            self.end(Reason.CANNOT_RUN, detail=error.hint)
+
+    def close(self) -> None:
+        """Closes the guest. Its memory can still be looked at."""
+        self.guest.close()
+        vmo = getattr(self, "_vmo", None)
+        if vmo is not None:
+            vmo.close()
