@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from kvmbind.cli.parser import Commands as Commands
 
 #: In the order in which `kvmbind --help` lists them.
-COMMANDS = ("bench", "doctor")
+COMMANDS = ("run", "bench", "doctor")
 
 
 class _ShowVersion(argparse.Action):

@@ -1,0 +1,195 @@
+"""One run of `kvmbind run`: the machine, what goes in and out of it, and how it is told how that ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, TextIO
+
+from kvmbind.cli.failures import CommandError
+from kvmbind.machine.ending import TROUBLE, Ending, Reason
+from kvmbind.machine.images.image import ImageError
+from kvmbind.machine.machine import MEMORY, Machine
+
+if TYPE_CHECKING:
+    import argparse
+    from types import TracebackType
+    from typing import Self
+
+    from kvmbind.cli.run import Irq
+    from kvmbind.machine.pc import Pc
+
+_READ_SIZE = 4096
+
+
+class Session:
+    """Runs one image as the arguments of `kvmbind run` say.
+
+    Threads: it belongs to one thread. Threads that read input or fire interrupts are daemons and end with the machine.
+    """
+
+    def __init__(self, args: argparse.Namespace, out: TextIO, errors: TextIO) -> None:
+        """Makes the machine.
+
+        Raises:
+            CommandError: The image or an argument is none.
+            OSError, ZxError: As of Machine.
+        """
+        self._args = args
+        self._out = out
+        self._errors = errors
+        self._parts = contextlib.ExitStack()
+        self._done = threading.Event()
+        try:
+            self.machine = self._parts.enter_context(self._make())
+            self._connect()
+        except BaseException:
+            self._parts.close()
+            raise
+
+    def _make(self) -> Machine:
+        args = self._args
+        image = sys.stdin.buffer.read() if args.image == "-" else args.image
+        try:
+            return Machine(
+                image,
+                format=args.format,
+                memory=MEMORY if args.memory is None else args.memory,
+                entry=args.entry,
+                load_at=args.load_at,
+                args=" ".join(args.arg),
+                write=args.write,
+            )
+        except ImageError as error:
+            raise CommandError(f"{args.image}: {error}") from error
+
+    def _connect(self) -> None:
+        pc = self.machine.pc
+        if not self._args.json:
+            pc.on_character = self._print
+        self._connect_serial(pc, self._args.serial)
+        if self._args.trace:
+            pc.history.on_event = lambda event: print(event, file=self._errors)
+        for irq in self._args.irq:
+            self._fire(irq)
+
+    def _connect_serial(self, pc: Pc, where: str) -> None:
+        if where == "stdio":
+            pc.serial.on_send = self._print_byte
+            self._read_from(sys.stdin.fileno())
+        elif where == "pty":
+            ours, theirs = os.openpty()
+            self._parts.callback(os.close, ours)
+            self._parts.callback(os.close, theirs)
+            print(f"serial port: {os.ttyname(theirs)}", file=self._errors)
+            pc.serial.on_send = lambda byte: os.write(ours, bytes((byte,)))
+            self._read_from(ours)
+        elif where:
+            log = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            self._parts.callback(os.close, log)
+            pc.serial.on_send = lambda byte: os.write(log, bytes((byte,)))
+        elif not self._args.json:
+            pc.serial.on_send = self._print_byte
+
+    def _read_from(self, fd: int) -> None:
+        def read() -> None:
+            with contextlib.suppress(OSError):  # the other end is gone
+                while data := os.read(fd, _READ_SIZE):
+                    self.machine.send(data)
+
+        threading.Thread(target=read, name="kvmbind-serial", daemon=True).start()
+
+    def _fire(self, irq: Irq) -> None:
+        interrupt = self.machine.interrupt(irq.vector, raw=irq.is_raw)
+
+        def fire() -> None:
+            while not self._done.wait(1 / irq.hz):
+                interrupt.trigger()
+
+        thread = threading.Thread(target=fire, name=f"kvmbind-irq-{irq.vector:02x}", daemon=True)
+        thread.start()
+        self._parts.callback(thread.join)
+
+    def _print(self, text: str) -> None:
+        self._out.write(text)
+        if text == "\n":
+            self._out.flush()
+
+    def _print_byte(self, byte: int) -> None:
+        self._print(bytes((byte,)).decode("latin-1"))
+
+    def run(self) -> int:
+        """Runs it to its end; returns the exit status."""
+        args = self._args
+        ending = self.machine.run(args.timeout, until=args.until, until_still_s=args.until_still)
+        self._done.set()
+        self._report(ending)
+        return ending.exit_status
+
+    def _report(self, ending: Ending) -> None:
+        if self._args.json:
+            print(_to_json(ending, self.machine.pc), file=self._out)
+        else:
+            self._show_screen(ending)
+        if ending.reason in TROUBLE or ending.reason is Reason.TIMEOUT:
+            from kvmbind.machine.diagnosis import describe
+
+            print("\n".join(describe(ending, self.machine.pc)), file=self._errors)
+        if self._args.stats:
+            print("\n".join(_statistics(self.machine.pc)), file=self._errors)
+
+    def _show_screen(self, ending: Ending) -> None:
+        """The last screen, unless the console's stream has shown just that."""
+        if _blanks_cut(ending.console) != ending.screen:
+            if ending.console and not ending.console.endswith("\n"):
+                print(file=self._out)
+            print(ending.screen, file=self._out)
+        elif ending.screen and not ending.console.endswith("\n"):
+            print(file=self._out)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._parts.close()
+
+
+def _blanks_cut(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.split("\n")).rstrip("\n")
+
+
+def _statistics(pc: Pc) -> list[str]:
+    from kvmbind.machine.bios import services
+
+    lines = [f"{count:8} {kind.__name__}" for kind, count in pc.history.counts.items()]
+    calls = sorted(pc.bios.calls.items(), key=lambda item: -item[1])
+    lines += [f"{count:8} INT {services.name(*key)}" for key, count in calls]
+    for what, table in (("reads of", pc.bus.reads), ("writes to", pc.bus.writes)):
+        for port, count in sorted(table.items(), key=lambda item: -item[1]):
+            nobody = " (nobody there)" if pc.bus.is_open(port) else ""
+            lines.append(f"{count:8} {what} port {port:03x}{nobody}")
+    return lines
+
+
+def _to_json(ending: Ending, pc: Pc) -> str:
+    import json
+
+    document = {
+        "reason": str(ending.reason),
+        "exit_status": ending.exit_status,
+        "detail": ending.detail,
+        "screen": ending.screen,
+        "console": ending.console,
+        "serial": ending.serial.decode("latin-1"),
+        "registers": dict(ending.registers),
+        "last_exits": pc.history.lines(),
+        "bios_calls": {f"{vector:02x}/{function:02x}": count for (vector, function), count in pc.bios.calls.items()},
+        "port_reads": {f"{port:03x}": count for port, count in pc.bus.reads.items()},
+        "port_writes": {f"{port:03x}": count for port, count in pc.bus.writes.items()},
+    }
+    return json.dumps(document, indent=2)

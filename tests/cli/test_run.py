@@ -1,0 +1,155 @@
+"""`kvmbind run`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kvmbind.cli.run import Irq, build_irq
+
+pytestmark = pytest.mark.kvm
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = ROOT / "examples" / "images"
+TIMEOUT_S = 100
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "kvmbind", "run", *map(str, arguments)]
+
+
+def run(*arguments: str | Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(command(*arguments), input=stdin, capture_output=True, timeout=TIMEOUT_S, check=False)
+
+
+def test_it_prints_what_the_program_writes_once() -> None:
+    done = run("--headless", IMAGES / "hello.bin")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"Hello from real mode\n", b"")
+
+
+def test_the_image_may_come_by_stdin() -> None:
+    done = run("--headless", "-", stdin=(IMAGES / "hello.bin").read_bytes())
+    assert (done.returncode, done.stdout) == (0, b"Hello from real mode\n")
+
+
+def test_json_is_one_document() -> None:
+    done = run("--json", IMAGES / "hello.bin")
+    document = json.loads(done.stdout)
+    assert (document["reason"], document["exit_status"], document["screen"]) == ("halted", 0, "Hello from real mode")
+    assert document["bios_calls"] == {"10/0e": 22}
+    assert "rip" in document["registers"]
+
+
+def test_trace_and_stats_go_to_stderr() -> None:
+    done = run("--headless", "--trace", "--stats", IMAGES / "hello.bin")
+    assert done.stdout == b"Hello from real mode\n"
+    lines = done.stderr.decode().splitlines()
+    assert lines[0].startswith("INT 10/0E teletype ax=0e48")
+    assert "      22 INT 10/0E teletype" in lines
+
+
+def test_a_program_that_does_not_end_is_ended_and_told_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "loop.bin"
+    path.write_bytes(b"\xeb\xfe")
+    done = run("--headless", "--timeout", "0.3", path)
+    assert done.returncode == 124
+    said = done.stderr.decode()
+    assert said.startswith("timeout: after 0.3 s\nat 0000:7c00\n")
+    assert "bytes there: eb fe" in said
+
+
+@pytest.mark.parametrize(("code", "status"), [("b80310 e6f4", 7), ("0f0b", 81), ("cd18", 80), ("b8074c cd21", 7)])
+def test_the_exit_status_says_how_it_ended(tmp_path: Path, code: str, status: int) -> None:
+    path = tmp_path / "image.bin"
+    path.write_bytes(bytes.fromhex(code))
+    assert run("--headless", "--format", "flat", path).returncode == status
+
+
+def test_an_interrupt_from_outside_is_counted_by_the_example() -> None:
+    done = run("--headless", "--timeout", "60", "--until", "00003", "--irq", "40@2", IMAGES / "counter.bin")
+    assert done.returncode == 0
+    assert b"00003" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nowhere.bin",), "nowhere.bin: No such file or directory"),
+        (("--format", "com", "--arg", "x" * 200, IMAGES / "hello.bin"), "the arguments are 201 bytes long"),
+        (("--load-at", "a0000", "--format", "flat", IMAGES / "hello.bin"), "end above 0xa0000"),
+        (("--memory", "1M", IMAGES / "hello.bin"), "memory of 0x100000 bytes is not"),
+    ],
+)
+def test_what_cannot_be_started_is_one_line_and_status_1(arguments: tuple[str | Path, ...], says: str) -> None:
+    done = run("--headless", *arguments)
+    said = done.stderr.decode()
+    assert (done.returncode, done.stdout, said.count("\n")) == (1, b"", 1)
+    assert said.startswith("kvmbind run: ")
+    assert says in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--entry", "xyz"),
+        ("--irq", "100"),
+        ("--irq", "raw:08"),
+        ("--irq", "40@0"),
+        ("--memory", "lots"),
+        ("--timeout", "-1"),
+    ],
+)
+def test_a_wrong_argument_is_status_2(arguments: tuple[str, str]) -> None:
+    done = run(*arguments, IMAGES / "hello.bin")
+    assert done.returncode == 2
+    assert b"error: argument " in done.stderr
+
+
+def test_ctrl_c_ends_it_at_once() -> None:
+    with subprocess.Popen(command("--headless", IMAGES / "echo.bin"), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"Type; Escape ends it.\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) == 130
+
+
+def test_the_serial_port_may_be_a_file(tmp_path: Path) -> None:
+    path, log = tmp_path / "image.bin", tmp_path / "serial.log"
+    path.write_bytes(bytes.fromhex("baf803 b041 ee b042 ee fa f4"))
+    assert run("--headless", "--serial", log, path).stdout.strip() == b""
+    assert log.read_bytes() == b"AB"
+    assert run("--headless", path).stdout.strip() == b"AB"
+
+
+def test_the_serial_port_may_be_stdio(tmp_path: Path) -> None:
+    """The program sends back what it gets, until a full stop."""
+    path = tmp_path / "image.bin"
+    path.write_bytes(bytes.fromhex("bafd03 ec a801 74fb baf803 ec ee 3c2e 75ef fa f4"))
+    assert run("--headless", "--serial", "stdio", path, stdin=b"abc.").stdout.strip() == b"abc."
+
+
+def test_an_irq_is_a_vector_and_a_rate() -> None:
+    assert build_irq("40@2.5") == Irq(0x40, is_raw=False, hz=2.5)
+    assert build_irq("raw:80") == Irq(0x80, is_raw=True, hz=1.0)
+    assert build_irq("0") == Irq(0, is_raw=False, hz=1.0)
+
+
+def test_it_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; before = set(sys.modules); from kvmbind.cli import main; main(sys.argv[1:]);"
+        "print(*set(sys.modules) - before, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", "--headless", str(IMAGES / "hello.bin")],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    heavy = {"dataclasses", "inspect", "pathlib", "logging", "PIL", "iced_x86", "json", "subprocess", "asyncio", "ssl"}
+    assert heavy & set(done.stderr.split()) == set()
