@@ -194,8 +194,9 @@ class Video:
             colour: Of the ink in graphics modes; None in text modes keeps the attribute.
         """
         self.on_character(character)
+        rows, columns = self.rows, self.columns
         row, column = self._data.cursor(page)
-        row = min(row, self.rows - 1)
+        row = min(row, rows - 1)
         if character == _CR:
             column = 0
         elif character == _LF:
@@ -203,14 +204,16 @@ class Video:
         elif character == _BS:
             column = max(0, column - 1)
         elif character != _BEL:
-            self._data.set_cursor(page, row, column)
-            self.put(page, character, colour)
+            if colour is None:
+                self._memory.set_u8(self._cell(page, row, column), character)
+            else:
+                self._draw(row, column, character, colour, 1)
             column += 1
-        if column >= self.columns:
+        if column >= columns:
             row, column = row + 1, 0
-        if row >= self.rows:
-            row = self.rows - 1
-            self.scroll(1, self._fill(page, row, column), 0, 0, row, self.columns - 1, page)
+        if row >= rows:
+            row = rows - 1
+            self.scroll(1, self._fill(page, row, column), 0, 0, row, columns - 1, page)
         self._data.set_cursor(page, row, column)
 
     def _fill(self, page: int, row: int, column: int) -> int:

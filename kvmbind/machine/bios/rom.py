@@ -92,6 +92,7 @@ def contents() -> bytes:
     return bytes(rom)
 
 
+@cache
 def vectors() -> bytes:
     """Returns the 256 far pointers of the interrupt vector table."""
     at = directory()
