@@ -1,7 +1,7 @@
 """The command line, `kvmbind COMMAND`: one module per command.
 
 A command's module has one function, `register(commands)`: it adds the command's parser and sets its default `run`, a
-function from the parsed arguments to the exit status. Every start of `kvmbind` registers all commands, so a module
+function from the parsed arguments to the exit status. A start that names no command registers them all, so a module
 imports what its command needs in `run`, not at its top.
 
 A command prints its result on stdout, and what is for people alone, such as progress, on stderr. What it cannot do it
@@ -39,17 +39,20 @@ class _ShowVersion(argparse.Action):
         parser.exit()
 
 
-def build_parser() -> CommandParser:
-    """Returns the parser of the whole command line."""
+def build_parser(names: Sequence[str] = COMMANDS) -> CommandParser:
+    """Returns the parser of the command line; `names` are the commands that it shall know."""
     parser = CommandParser(prog="kvmbind", description="Zircon's hypervisor objects on Linux KVM.")
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in COMMANDS:
+    # Without `prog` argparse formats a usage to find it, for which it imports the compressors by way of shutil.
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="kvmbind")
+    for name in names:
         import_module(f"kvmbind.cli.{name}").register(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line, by default the process's own; returns the exit status."""
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    named = [name for name in COMMANDS if [name] == list(words[:1])]  # spares the import of the others
+    args = build_parser(named or COMMANDS).parse_args(words)
     return run_to_status(f"kvmbind {args.command}", lambda: args.run(args), sys.stderr)
