@@ -8,10 +8,12 @@ import sys
 import threading
 from typing import TYPE_CHECKING, TextIO
 
-from kvmbind.cli.failures import CommandError
+from kvmbind.cli.failures import CommandError, require_extra
 from kvmbind.machine.ending import TROUBLE, Ending, Reason
 from kvmbind.machine.images.image import ImageError
+from kvmbind.machine.key_script import KeyScriptError
 from kvmbind.machine.machine import MEMORY, Machine
+from kvmbind.machine.watches import watch_frames
 
 if TYPE_CHECKING:
     import argparse
@@ -42,6 +44,9 @@ class Session:
         self._errors = errors
         self._parts = contextlib.ExitStack()
         self._done = threading.Event()
+        self._is_live = not (args.headless or args.json or args.serial == "stdio") and _is_on_terminal()
+        if args.screenshot or args.record:
+            require_extra("images", "PIL")
         try:
             self.machine = self._parts.enter_context(self._make())
             self._connect()
@@ -59,16 +64,21 @@ class Session:
                 memory=MEMORY if args.memory is None else args.memory,
                 entry=args.entry,
                 load_at=args.load_at,
+                keys=args.keys,
                 args=" ".join(args.arg),
                 write=args.write,
             )
         except ImageError as error:
             raise CommandError(f"{args.image}: {error}") from error
+        except KeyScriptError as error:
+            raise CommandError(str(error)) from error
 
     def _connect(self) -> None:
         pc = self.machine.pc
-        if not self._args.json:
+        if not (self._args.json or self._is_live):
             pc.on_character = self._print
+        if self._args.record:
+            self._record(pc, self._args.record)
         self._connect_serial(pc, self._args.serial)
         if self._args.trace:
             pc.history.on_event = lambda event: print(event, file=self._errors)
@@ -90,8 +100,15 @@ class Session:
             log = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
             self._parts.callback(os.close, log)
             pc.serial.on_send = lambda byte: os.write(log, bytes((byte,)))
-        elif not self._args.json:
+        elif not (self._args.json or self._is_live):
             pc.serial.on_send = self._print_byte
+
+    def _record(self, pc: Pc, path: str) -> None:
+        from kvmbind.machine.screen.image_files import Recording
+
+        recording = Recording(path)
+        self._parts.callback(lambda: recording.close(pc.now_ns()))
+        watch_frames(pc, recording.add)
 
     def _read_from(self, fd: int) -> None:
         def read() -> None:
@@ -123,14 +140,29 @@ class Session:
     def run(self) -> int:
         """Runs it to its end; returns the exit status."""
         args = self._args
-        ending = self.machine.run(args.timeout, until=args.until, until_still_s=args.until_still)
+        if self._is_live:
+            self.machine.start(args.timeout, until=args.until, until_still_s=args.until_still)
+            from kvmbind.cli import live
+
+            live.show(self.machine)
+            ending = self.machine.wait()
+        else:
+            ending = self.machine.run(args.timeout, until=args.until, until_still_s=args.until_still)
         self._done.set()
         self._report(ending)
         return ending.exit_status
 
     def _report(self, ending: Ending) -> None:
+        if self._args.screenshot:
+            from kvmbind.machine.screen.image_files import save_png
+
+            save_png(self.machine.frame(), self._args.screenshot)
         if self._args.json:
             print(_to_json(ending, self.machine.pc), file=self._out)
+        elif self._is_live:
+            print(ending.screen, file=self._out)
+            if ending.serial:
+                print(ending.serial.decode("latin-1"), file=self._out)
         else:
             self._show_screen(ending)
         if ending.reason in TROUBLE or ending.reason is Reason.TIMEOUT:
@@ -157,6 +189,14 @@ class Session:
     ) -> None:
         self._done.set()
         self._parts.close()
+
+
+def _is_on_terminal() -> bool:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):  # spares the import
+        return False
+    from kvmbind.cli import live
+
+    return live.is_possible()
 
 
 def _blanks_cut(text: str) -> str:

@@ -18,14 +18,18 @@ from kvmbind.machine.ending import Ending, Reason
 from kvmbind.machine.images.files import open_image
 from kvmbind.machine.images.image import ImageError
 from kvmbind.machine.images.load import Options, load
+from kvmbind.machine.key_script import Sleep, parse
 from kvmbind.machine.pc import Pc
+from kvmbind.machine.typist import Typist
 from kvmbind.objects.interrupt import Interrupt
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import Self
 
     from kvmbind.machine.images.image import Format
+    from kvmbind.machine.keys import Stroke
     from kvmbind.machine.screen.frames import Frame
     from kvmbind.objects.vcpu import Vcpu
 
@@ -50,6 +54,7 @@ class Machine:
         memory: int = MEMORY,
         entry: int | tuple[int, int] | None = None,
         load_at: int | None = None,
+        keys: str = "",
         args: str = "",
         write: bool = False,
     ) -> None:
@@ -61,11 +66,13 @@ class Machine:
             memory: Bytes, rounded up to pages: 2 MiB to 2 GiB.
             entry: (segment, offset) of the first instruction, or its linear address; None: the format's.
             load_at: Linear address of a flat image or boot sector; None: 7C00h.
+            keys: Keys to press, one after the other, as the program takes them: see `kvmbind.machine.key_script`.
             args: Command line of a .COM program.
             write: Whether what the program writes to its disk goes to the file; otherwise it stays in a copy.
 
         Raises:
             ImageError: The image, or an option, is none; it is a ValueError.
+            KeyScriptError: `keys` is none; it is a ValueError.
             OSError: The file cannot be read, or there is no KVM.
             ZxError: What KVM answered.
         """
@@ -87,7 +94,10 @@ class Machine:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._ending: Ending | None = None
+        strokes = parse(keys) if keys else []
         self._pc = Pc(loaded, page_up(memory), disks)
+        self._typist = Typist(self._pc)
+        self._typist.press(strokes)
 
     # Running
 
@@ -108,31 +118,32 @@ class Machine:
             BadStateError: It was started before, or closed.
             ZxError: KVM failed.
         """
-        self._begin("Machine.run")
-        pc = self._pc
-        if timeout_s is not None:
-            watches.watch_deadline(pc, timeout_s)
-        if until is not None:
-            watches.watch_text(pc, until)
-        if until_still_s is not None:
-            watches.watch_stillness(pc, until_still_s)
+        self._begin("Machine.run", timeout_s, until, until_still_s)
         return self._run()
 
-    def start(self) -> None:
-        """Runs it on a daemon thread of its own.
+    def start(
+        self, timeout_s: float | None = None, *, until: str | None = None, until_still_s: float | None = None
+    ) -> None:
+        """Runs it on a daemon thread of its own; arguments are those of `run`.
 
         Raises:
             BadStateError: It was started before, or closed.
         """
-        self._begin("Machine.start")
+        self._begin("Machine.start", timeout_s, until, until_still_s)
         self._thread = threading.Thread(target=self._run_thread, name="kvmbind-machine", daemon=True)
         self._thread.start()
 
-    def _begin(self, call: str) -> None:
+    def _begin(self, call: str, timeout_s: float | None, until: str | None, until_still_s: float | None) -> None:
         with self._lock:
             if self._started:
                 raise BadStateError(call, "a Machine runs once, and this one has been started or closed")
             self._started = True
+        if timeout_s is not None:
+            watches.watch_deadline(self._pc, timeout_s)
+        if until is not None:
+            watches.watch_text(self._pc, until)
+        if until_still_s is not None:
+            watches.watch_stillness(self._pc, until_still_s)
 
     def _run_thread(self) -> None:
         signals.block_all_but_kick()
@@ -247,6 +258,11 @@ class Machine:
         return self._pc
 
     @property
+    def is_running(self) -> bool:
+        """Whether it has been started and has not ended."""
+        return self._started and not self._ended.is_set()
+
+    @property
     def ending(self) -> Ending | None:
         """How it ended, or None."""
         return self._ending
@@ -272,6 +288,18 @@ class Machine:
             self._ended.wait(_POLL_S)
 
     # Acting
+
+    def press(self, keys: str | Iterable[Stroke | Sleep]) -> None:
+        """Presses keys, behind those that still wait.
+
+        Args:
+            keys: A script such as "abc{enter}{sleep 1}", see `kvmbind.machine.key_script`; or what one is made of.
+
+        Raises:
+            KeyScriptError: The script is none; the message says where.
+        """
+        events = parse(keys) if isinstance(keys, str) else list(keys)
+        self._pc.post(lambda: self._typist.press(events))
 
     def send(self, data: bytes) -> None:
         """Sends bytes to the program by the serial port."""

@@ -83,6 +83,7 @@ def test_an_interrupt_from_outside_is_counted_by_the_example() -> None:
         (("--format", "com", "--arg", "x" * 200, IMAGES / "hello.bin"), "the arguments are 201 bytes long"),
         (("--load-at", "a0000", "--format", "flat", IMAGES / "hello.bin"), "end above 0xa0000"),
         (("--memory", "1M", IMAGES / "hello.bin"), "memory of 0x100000 bytes is not"),
+        (("--keys", "{nokey}", IMAGES / "hello.bin"), "keys, character 1: no key is called 'nokey'"),
     ],
 )
 def test_what_cannot_be_started_is_one_line_and_status_1(arguments: tuple[str | Path, ...], says: str) -> None:
@@ -108,6 +109,11 @@ def test_a_wrong_argument_is_status_2(arguments: tuple[str, str]) -> None:
     done = run(*arguments, IMAGES / "hello.bin")
     assert done.returncode == 2
     assert b"error: argument " in done.stderr
+
+
+def test_keys_are_typed() -> None:
+    done = run("--headless", "--keys", "hi{esc}", IMAGES / "echo.bin")
+    assert (done.returncode, done.stdout) == (0, b"Type; Escape ends it.\nhi\n")
 
 
 def test_ctrl_c_ends_it_at_once() -> None:

@@ -38,6 +38,11 @@ def test_counter_shows_each_interrupt_that_is_fired_at_it() -> None:
             machine.expect(f"{count:05}", timeout_s=DEADLINE_S)
 
 
+def test_echo_prints_what_is_typed_until_escape() -> None:
+    ending = kvmbind.Machine(IMAGES / "echo.bin", keys="one{enter}two{esc}").run(DEADLINE_S)
+    assert (ending.reason, ending.screen) == (Reason.TERMINATED, "Type; Escape ends it.\none\ntwo")
+
+
 def test_picture_draws_stripes_in_colours_of_its_own() -> None:
     machine = kvmbind.Machine(IMAGES / "picture.bin")
     machine.run(DEADLINE_S)

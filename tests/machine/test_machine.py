@@ -199,6 +199,21 @@ def test_the_timer_follows_channel_0(assemble: Assemble, machine: Make) -> None:
     assert machine(assemble.boot_sector(source)).run(DEADLINE_S).reason is Reason.HALTED
 
 
+def test_a_key_wakes_a_program_that_sleeps_for_it(assemble: Assemble, machine: Make) -> None:
+    source = """
+    1:  xor %ah, %ah
+        int $0x16
+        mov $0x0e, %ah
+        int $0x10
+        cmp $'c', %al
+        jne 1b
+        cli
+        hlt
+    """
+    ending = machine(assemble.boot_sector(source), keys="abc").run(DEADLINE_S)
+    assert (ending.reason, ending.screen) == (Reason.HALTED, "abc")
+
+
 def test_a_program_that_waits_for_a_key_uses_no_host_time(assemble: Assemble, machine: Make) -> None:
     """KVM_RUN comes back for the 18 ticks of a second, and the loop's own looks: nobody spins."""
     made = machine(assemble.boot_sector("xor %ah, %ah\n int $0x16"))

@@ -6,44 +6,37 @@ from typing import TYPE_CHECKING
 
 from kvmbind.machine.bios.data_area import BASE, KEY_RING_END, KEY_RING_FIRST
 from kvmbind.machine.bios.services import service
+from kvmbind.machine.keys import EXTENDED, RELEASED, Key, standard
 
 if TYPE_CHECKING:
     from kvmbind.machine.bios.bios import Bios
     from kvmbind.machine.bios.call import Call
 
-_RELEASED = 0x80
-_EXTENDED = 0xE0
 _CTRL, _LEFT_SHIFT, _RIGHT_SHIFT, _ALT = 0x1D, 0x2A, 0x36, 0x38
 _CAPS_LOCK, _NUM_LOCK, _SCROLL_LOCK, _INSERT = 0x3A, 0x45, 0x46, 0x52
 #: Bits of 40:17 while these are held.
 _HELD = {_RIGHT_SHIFT: 0x01, _LEFT_SHIFT: 0x02, _CTRL: 0x04, _ALT: 0x08}
 #: Bits of 40:17 that these turn over, with the bit of 40:18 while they are held.
 _TURNED = {_SCROLL_LOCK: 0x10, _NUM_LOCK: 0x20, _CAPS_LOCK: 0x40, _INSERT: 0x80}
-_EXTENDED_MARKS = (0xE0, 0xF0)
 
 
 @service(0x09)
 def key_interrupt(bios: Bios, call: Call) -> None:
     """Takes the code that the keyboard controller has, and puts its key into the ring."""
     code = bios.keyboard.take()
-    pressed = not code.scancode & _RELEASED
-    key = code.scancode & ~_RELEASED
+    pressed = not code.scancode & RELEASED
+    key = code.scancode & ~RELEASED
     data = bios.data
-    if code.scancode == _EXTENDED:
-        return
     if key in _HELD:
         bit = _HELD[key]
         data.shift_flags = data.shift_flags | bit if pressed else data.shift_flags & ~bit
-        return
-    if key in _TURNED and not (key == _INSERT and code.ascii):
+    elif key in _TURNED and code.scancode != EXTENDED:
         bit = _TURNED[key]
         data.more_shift_flags = data.more_shift_flags | bit if pressed else data.more_shift_flags & ~bit
         if pressed:
             data.shift_flags ^= bit
-        if key != _INSERT:
-            return
-    if pressed:
-        push_key(bios, code.scancode, code.ascii)
+    if code.key is not None:
+        push_key(bios, *code.key)
 
 
 def push_key(bios: Bios, scancode: int, ascii: int) -> bool:
@@ -66,13 +59,13 @@ def ring(bios: Bios) -> tuple[int, int]:
     return (start, end) if start < end else (KEY_RING_FIRST, KEY_RING_END)
 
 
-def peek_key(bios: Bios) -> tuple[int, int] | None:
-    """Returns scan code and character of the next key; None: there is none."""
+def peek_key(bios: Bios) -> Key | None:
+    """Returns the next key; None: there is none."""
     head = bios.data.key_head
     if head == bios.data.key_tail:
         return None
     ascii, scancode = bios.memory.read(BASE + head, 2)
-    return scancode, ascii
+    return Key(scancode, ascii)
 
 
 def pop_key(bios: Bios) -> None:
@@ -82,7 +75,7 @@ def pop_key(bios: Bios) -> None:
     bios.data.key_head = after if start <= after < end else start
 
 
-def wait_key(bios: Bios, call: Call) -> tuple[int, int] | None:
+def wait_key(bios: Bios, call: Call) -> Key | None:
     """Takes a key; with none there the guest sleeps, and the service is called again."""
     key = peek_key(bios)
     if key is None:
@@ -93,20 +86,11 @@ def wait_key(bios: Bios, call: Call) -> tuple[int, int] | None:
     return key
 
 
-def _plain(scancode: int, ascii: int) -> tuple[int, int]:
-    """What the old functions return for a key that only newer keyboards have."""
-    if ascii in _EXTENDED_MARKS and scancode:
-        return scancode, 0
-    if scancode in _EXTENDED_MARKS:
-        return (0x1C if ascii in b"\r\n" else 0x35), ascii
-    return scancode, ascii
-
-
 @service(0x16, 0x00)
 def read_key(bios: Bios, call: Call) -> None:
     """Waits. Returns AH: scan code; AL: character."""
     if key := wait_key(bios, call):
-        call.ah, call.al = _plain(*key)
+        call.ah, call.al = standard(key)
 
 
 @service(0x16, 0x10)
@@ -116,7 +100,7 @@ def read_enhanced_key(bios: Bios, call: Call) -> None:
         call.ah, call.al = key
 
 
-def _poll(bios: Bios, call: Call) -> tuple[int, int] | None:
+def _poll(bios: Bios, call: Call) -> Key | None:
     """Looks at the next key, which stays; ZF tells that there is none."""
     key = peek_key(bios)
     call.zero = key is None
@@ -129,7 +113,7 @@ def _poll(bios: Bios, call: Call) -> tuple[int, int] | None:
 def poll_key(bios: Bios, call: Call) -> None:
     """ZF = 1: no key; else AX has it, and it stays."""
     if key := _poll(bios, call):
-        call.ah, call.al = _plain(*key)
+        call.ah, call.al = standard(key)
 
 
 @service(0x16, 0x11)

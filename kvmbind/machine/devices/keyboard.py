@@ -9,6 +9,7 @@ from kvmbind.machine.ending import Reason
 
 if TYPE_CHECKING:
     from kvmbind.machine.host import Host
+    from kvmbind.machine.keys import Key
 
 DATA, COMMAND = 0x60, 0x64
 LINE = 1
@@ -21,10 +22,10 @@ _PAUSE_NS = 2_000_000
 
 
 class Code(NamedTuple):
-    """A byte that the keyboard sends, and what the key types."""
+    """A byte that the keyboard sends, and what the BIOS makes of it, if it makes anything."""
 
     scancode: int
-    ascii: int = 0
+    key: Key | None = None
 
 
 class KeyboardController:
@@ -53,10 +54,10 @@ class KeyboardController:
         """Whether every code has been read."""
         return not self._is_full and not self._queue
 
-    def send(self, scancode: int, ascii: int = 0) -> None:
+    def send(self, scancode: int, key: Key | None = None) -> None:
         """Sends a code from the keyboard; a full queue loses it, as a keyboard's does."""
         if len(self._queue) < _QUEUE_MAX:
-            self._queue.append(Code(scancode, ascii))
+            self._queue.append(Code(scancode, key))
         if not self._is_pausing:
             self._load()
 

@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kvmbind.machine.keys import Stroke, named, typed
+
 if TYPE_CHECKING:
     from tests.machine.conftest import Bench
 
-A = (0x1E, ord("a"))
-UP = (0x48, 0x00)
-NEW_UP = (0x48, 0xE0)
+A = named("a")
 
 
-def press(bench: Bench, scancode: int, ascii: int = 0) -> None:
-    """A key goes down and up, and the handler of its interrupt runs for both."""
-    for code in (scancode, scancode | 0x80):
-        bench.keyboard.send(code, ascii if code == scancode else 0)
+def press(bench: Bench, stroke: Stroke) -> None:
+    """A key goes down and up, and the handler of its interrupt runs for each code."""
+    for place, code in enumerate(stroke.make + stroke.release, 1):
+        bench.keyboard.send(code, stroke.key if place == len(stroke.make) else None)
         bench.call(0x09)
         bench.host.pass_time(10_000_000)
 
 
 def test_a_key_goes_into_the_ring_and_comes_out_once(bench: Bench) -> None:
-    press(bench, *A)
+    press(bench, A)
     assert bench.host.lines == [1, 1]
     poll = bench.call(0x16, ah=0x01)
     assert (poll.zero, poll.ax) == (False, 0x1E61)
@@ -44,7 +44,7 @@ def test_waiting_for_a_key_sleeps_until_there_is_one(bench: Bench) -> None:
 
 def test_the_ring_holds_15_keys(bench: Bench) -> None:
     for number in range(20):
-        press(bench, 0x10 + number % 3, ord("a") + number)
+        press(bench, named(chr(ord("a") + number)))
     read = []
     while not bench.call(0x16, ah=0x01).zero:
         read.append(chr(bench.call(0x16, ah=0x00).al))
@@ -53,7 +53,7 @@ def test_the_ring_holds_15_keys(bench: Bench) -> None:
 
 @pytest.mark.parametrize(("function", "ax"), [(0x00, 0x4800), (0x10, 0x48E0)])
 def test_only_the_new_functions_tell_new_keys_from_old(bench: Bench, function: int, ax: int) -> None:
-    press(bench, *NEW_UP)
+    press(bench, named("up"))
     assert bench.call(0x16, ah=function + 1).ax == ax
     assert bench.call(0x16, ah=function).ax == ax
 
@@ -67,9 +67,18 @@ def test_shift_flags_follow_the_keys(bench: Bench) -> None:
     bench.call(0x09)
     assert bench.call(0x16, ah=0x02).al == 0
     bench.host.pass_time(10_000_000)
-    press(bench, 0x3A)
+    press(bench, named("capslock"))
     assert bench.call(0x16, ah=0x02).al == 0x40
     assert bench.call(0x16, ah=0x01).zero
+    press(bench, named("shift+a"))
+    assert bench.call(0x16, ah=0x00).ax == 0x1E41
+
+
+def test_a_character_on_no_key_is_typed_by_its_number(bench: Bench) -> None:
+    stroke = typed("é")
+    assert stroke is not None
+    press(bench, stroke)
+    assert bench.call(0x16, ah=0x00).ax == 0x0082
 
 
 def test_a_stored_key_is_read(bench: Bench) -> None:
@@ -78,9 +87,9 @@ def test_a_stored_key_is_read(bench: Bench) -> None:
 
 
 def test_a_handler_that_reads_the_port_and_goes_on_to_the_bios_loses_no_key(bench: Bench) -> None:
-    bench.keyboard.send(*A)
-    bench.keyboard.send(A[0] | 0x80)
-    assert bench.keyboard.read(0x60, 1) == A[0]
+    bench.keyboard.send(0x1E, A.key)
+    bench.keyboard.send(0x9E)
+    assert bench.keyboard.read(0x60, 1) == 0x1E
     bench.call(0x09)
     assert bench.call(0x16, ah=0x01).ax == 0x1E61
 

@@ -71,7 +71,7 @@ def test_every_way_to_reset_is_a_reboot(bench: Bench) -> None:
 def test_the_keyboard_controller_is_polled(bench: Bench) -> None:
     keyboard = bench.keyboard
     assert keyboard.read(0x64, 1) & 1 == 0
-    keyboard.send(0x1E, ord("a"))
+    keyboard.send(0x1E)
     keyboard.send(0x9E)
     assert keyboard.read(0x64, 1) & 1 == 1
     assert keyboard.read(0x60, 1) == 0x1E
