@@ -7,7 +7,8 @@
 # make test-kvm-amd  the tests that need KVM, on a second, faithful KVM: kvm_amd on an emulated SVM
 # make wheel         the wheel and the source distribution, in dist/, tried in new environments outside the tree
 # make docs          the documentation in docs/_build/html, with warnings as errors
-# make nightly       what takes hours: the suite several times, then on the second KVM; packages, documentation, ratios
+# make nightly       what takes hours: the suite several times, 100,000 calls against the models, ten minutes of stress,
+#                    the suite on the second KVM; packages, documentation, ratios
 # make clean         removes all that these leave behind, .venv too
 #
 # PYTHON=... chooses the interpreter that .venv is made from: Python 3.11 or newer.
@@ -91,6 +92,8 @@ docs: $(DEV)
 NIGHTLY_REPEATS ?= 5
 nightly:
 	for n in $$(seq $(NIGHTLY_REPEATS)); do $(MAKE) test || exit; done
+	KVMBIND_MODEL_STEPS=100000 KVMBIND_STRESS_S=600 $(MAKE) test PYTEST_ARGS="--timeout=7200 \
+	    tests/zircon/test_model.py tests/zircon/test_memory_model.py tests/objects/test_stress.py"
 	$(MAKE) test-kvm-amd
 	$(MAKE) wheel docs bench
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,29 +13,15 @@ from kvmbind import guests
 from kvmbind.kvm import epoll, eventfd, memory, slots, vcpu, vm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Literal
+
+    from tests.objects.conftest import Held
 
 pytestmark = pytest.mark.kvm
 
 ENTRY = 0x1000
-
-
-class Held(NamedTuple):
-    """What the process holds."""
-
-    fds: int
-    threads: int
-    mappings: int
-
-
-def held() -> Held:
-    """Counts it, when everything that waits to be closed is."""
-    kvmbind.settle()
-    gc.collect()
-    with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
-        mappings = sum("memfd:kvmbind" in line or "kvm-vcpu" in line for line in maps)
-    return Held(len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), mappings)
 
 
 def use_a_guest(irqchip: Literal["split", "pc"] = "split") -> None:
@@ -57,7 +42,7 @@ def use_a_guest(irqchip: Literal["split", "pc"] = "split") -> None:
 
 @pytest.mark.parametrize(("irqchip", "times"), [("split", 1000), ("pc", 50)])
 def test_guests_that_come_and_go_leave_fds_threads_and_mappings_as_they_were(
-    irqchip: Literal["split", "pc"], times: int
+    held: Callable[[], Held], irqchip: Literal["split", "pc"], times: int
 ) -> None:
     use_a_guest(irqchip)
     before = held()
@@ -84,7 +69,7 @@ STEPS: list[tuple[type | ModuleType, str]] = [
 
 @pytest.mark.parametrize(("owner", "step"), STEPS, ids=[f"{owner.__name__}.{step}" for owner, step in STEPS])
 def test_a_step_that_fails_leaks_nothing_and_the_next_try_works(
-    owner: type | ModuleType, step: str, monkeypatch: pytest.MonkeyPatch
+    held: Callable[[], Held], owner: type | ModuleType, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_a_guest()
     before = held()
@@ -101,7 +86,9 @@ def test_a_step_that_fails_leaks_nothing_and_the_next_try_works(
     assert held() == before
 
 
-def test_a_vmo_whose_mapping_is_refused_goes_with_its_last_handle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vmo_whose_mapping_is_refused_goes_with_its_last_handle(
+    held: Callable[[], Held], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(exchanges: object) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
@@ -115,7 +102,7 @@ def test_a_vmo_whose_mapping_is_refused_goes_with_its_last_handle(monkeypatch: p
             assert held() == before
 
 
-def test_memory_that_changes_and_changes_back_leaves_fds_and_mappings_as_they_were() -> None:
+def test_memory_that_changes_and_changes_back_leaves_fds_and_mappings_as_they_were(held: Callable[[], Held]) -> None:
     with kvmbind.Guest.create(memory=1 << 20) as guest, kvmbind.Vmo.create(8 * 4096, resizable=True) as vmo:
         guest.vmar.map(vmo, 1 << 20)
         before = held()
@@ -131,7 +118,9 @@ def test_memory_that_changes_and_changes_back_leaves_fds_and_mappings_as_they_we
 
 
 @pytest.mark.parametrize("nth", [1, 2])
-def test_a_second_eventfd_or_epoll_that_cannot_be_had_leaks_nothing(nth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_eventfd_or_epoll_that_cannot_be_had_leaks_nothing(
+    held: Callable[[], Held], nth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = held()
     made = 0
     original = epoll.Epoll.__init__
@@ -149,7 +138,7 @@ def test_a_second_eventfd_or_epoll_that_cannot_be_had_leaks_nothing(nth: int, mo
     assert held() == before
 
 
-def test_an_object_that_is_collected_open_warns_and_the_next_open_or_close_ends_it() -> None:
+def test_an_object_that_is_collected_open_warns_and_the_next_open_or_close_ends_it(held: Callable[[], Held]) -> None:
     before = held()
     made = kvmbind.Vmo.create(4096)
     with pytest.warns(ResourceWarning, match="unclosed <kvmbind.Vmo"):
