@@ -46,12 +46,14 @@ class Interrupter:
 def interrupt(call: Callable[[], object], place: int) -> str:
     """Makes a call and raises KeyboardInterrupt at a place; says which that is, "" if the call has none so late."""
     interrupter = Interrupter(place)
+    gc.disable()  # a collection runs callbacks of others, and what is raised in there is not for the call
     with contextlib.suppress(KeyboardInterrupt):
         sys.setprofile(interrupter)
         try:
             call()
         finally:
             sys.setprofile(None)
+            gc.enable()
     return interrupter.where
 
 
