@@ -73,7 +73,7 @@ TIMES = (
     Column("p99.9", lambda _, result: microseconds(result.p99_9_ns)),
     Column("max", lambda _, result: microseconds(result.max_ns)),
 )
-RATE = Column("a second", lambda _, result: _rate(result))
+RATE = Column("per second", lambda _, result: _rate(result))
 RATIO = Column("p50 / base (95 %)", _ratio)
 COUNTS = (
     Column("KVM_RUN\nreturns", lambda _, result: _per_trigger(result.returns, result)),
