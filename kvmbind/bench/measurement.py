@@ -146,11 +146,13 @@ class LatencyRun(Run):
             interval_ns=1e9 / plan.rate_hz if plan.rate_hz else 0,
             asleep=plan.guest_state == "halted" and plan.rate_hz is None,
         )
-        with on_cpu(plan.pin[0] if plan.pin else None), Lab(plan, pace) as lab:
+        with Lab(plan, pace) as lab:
+            # Opened first: the threads that they start are not to inherit this thread's processor.
             mechanisms = [kind(lab) for name, kind in MECHANISMS.items() if name in plan.mechanisms]
-            contestants = [self._contestant(mechanism, pace.ticks_per_ns) for mechanism in mechanisms]
-            self.title = MEASURES[contestants[0].shows]
-            yield contestants
+            with on_cpu(lab.firing_cpu):
+                contestants = [self._contestant(mechanism, pace.ticks_per_ns) for mechanism in mechanisms]
+                self.title = MEASURES[contestants[0].shows]
+                yield contestants
 
     def _contestant(self, mechanism: Mechanism, ticks_per_ns: float) -> Contestant:
         stamped = _clock_holds(mechanism.rounds(_CLOCK_ROUNDS))

@@ -11,6 +11,7 @@ import kvmbind
 from kvmbind import guests, zx
 from kvmbind._shim import lib
 from kvmbind.abi.errors import CanceledError
+from kvmbind.bench.affinity import on_cpu
 from kvmbind.bench.other_process import OtherProcess
 from kvmbind.bench.probe import COUNTS, STAMPS, Probe
 from kvmbind.bench.targets import BELL, RINGS, SPINS, VECTOR, ApicGuest, BareGuest
@@ -43,8 +44,13 @@ class Lab:
         self.mode = (SPINS if plan.guest_state == "spinning" else 0) | (RINGS if plan.answer == "bell" else 0)
         self._shared: ApicGuest | None = None
 
+    @property
+    def firing_cpu(self) -> int | None:
+        """The processor that whoever fires is pinned to."""
+        return self.plan.pin[0] if self.plan.pin else None
+
     def cpu_of(self, vcpu: int) -> int | None:
-        """The processor that a VCPU is pinned to: the first of `pin` is the measuring thread's."""
+        """The processor that a VCPU is pinned to."""
         others = self.plan.pin[1:]
         return others[vcpu % len(others)] if others else None
 
@@ -192,7 +198,8 @@ class FromOtherProcess:
     def __init__(self, lab: Lab) -> None:
         self._target = lab.shared
         irq = lab.bound_interrupt(lab.shared)
-        self._process = OtherProcess(irq.fileno(), self._target.watched, lab.pace)
+        with on_cpu(lab.firing_cpu):
+            self._process = OtherProcess(irq.fileno(), self._target.watched, lab.pace)
         lab.opened.callback(self._process.close)
 
     @staticmethod

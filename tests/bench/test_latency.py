@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -120,6 +121,22 @@ def test_with_a_rate_a_late_trigger_counts_from_when_it_was_due() -> None:
     assert result.shows == "due"
     assert result.max_ns > result.all_of("handler").max_ns
     assert result.times.mean_ns > result.all_of("handler").mean_ns
+
+
+@pytest.mark.parametrize("pinned", [1, 2][: len(os.sched_getaffinity(0))])
+def test_pinned_to_one_processor_is_the_measuring_thread_and_to_the_next_the_vcpu(pinned: int) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    plan = plan_latency(
+        ("floor",), n=1, guest_state="halted", answer="store", vcpus=1, rate_hz=None, gap_us=0, pin=cpus[:pinned],
+        warmup=0, repeat=1,
+    )  # fmt: skip
+    run = LatencyRun(plan)
+    threads: list[set[int]] = []
+    run.on_step = lambda _: threads.extend(os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task"))
+    run.measure()
+    assert threads.count({cpus[0]}) == 1
+    assert [{cpu} in threads for cpu in cpus[1:2]] == [pinned == 2] * len(cpus[1:2])
+    assert os.sched_getaffinity(0) == set(cpus)
 
 
 def test_the_order_of_the_mechanisms_is_rotated() -> None:
