@@ -43,15 +43,18 @@ int kb_injector_run(struct kb_injector *injector, struct kb_exit *exit)
         int result = inject(injector);
         if (result < 0)
             return result;
+        uint64_t returns = injector->vcpu->returns;
         result = kb_vcpu_enter(injector->vcpu, exit, INT64_MAX);
         if (result == -ECANCELED)
             continue;
         if (result < 0)
             return result;
-        if (exit->reason == KVM_EXIT_HLT)
+        if (exit->reason != KVM_EXIT_HLT && exit->reason != KVM_EXIT_IRQ_WINDOW_OPEN)
+            return -EPROTO;
+        /* A kick that comes together with a HLT is reported first. The HLT is then reported without a KVM_RUN, behind
+         * an interrupt that was injected meanwhile and wakes the guest. */
+        if (exit->reason == KVM_EXIT_HLT && injector->vcpu->returns != returns)
             result = sleep_in_halt(injector);
-        else if (exit->reason != KVM_EXIT_IRQ_WINDOW_OPEN)
-            result = -EPROTO;
         if (result < 0)
             return result;
     }

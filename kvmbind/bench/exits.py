@@ -140,7 +140,7 @@ def _bells(opened: contextlib.ExitStack) -> Iterator[Contestant]:
     irq = opened.enter_context(kvmbind.Interrupt.create(VECTOR))
     irq.bind_vcpu(guest.vcpus[0])
     guard = handles.find(irq.handle, InterruptDispatcher).guard
-    probe = Probe(guest.watched, Pace(ticks_per_ns, gap_ns=0, interval_ns=0, asleep=False))
+    probe = Probe(guest.watched, Pace(ticks_per_ns, gap_ns=0, interval_ns=0, asleep=False), "bell-c")
     loop = partial(lib.kb_rounds_trigger, probe.struct, guard)
 
     def ring_in_c(n: int) -> Taken:

@@ -100,10 +100,12 @@ class Mechanism(Protocol):
 class _FromHere:
     """What those have in common that fire from this process: a subclass says how, by `_fire_in_c` or `_fire`."""
 
+    NAME: ClassVar[str]
+
     def __init__(self, lab: Lab, target: Target) -> None:
         self._target = target
         self._host_wakeups = 0
-        self._probe = Probe(target.watched, lab.pace)
+        self._probe = Probe(target.watched, lab.pace, self.NAME)
         self._run: Callable[[int], list[Round]]
 
     def _fire_in_c(self, loop: Callable[..., int], *what: object) -> None:

@@ -79,7 +79,7 @@ def _set_up(stream: BufferedRWPair, fds: list[int]) -> tuple[int, Probe]:
     watched = Watched(*message["watched"])._replace(
         memory_fd=memory_fd, bell_fd=rest[0] if bells else -1, stats_fds=tuple(rest[bells:])
     )
-    return eventfd, Probe(watched, Pace(*message["pace"]))
+    return eventfd, Probe(watched, Pace(*message["pace"]), "process")
 
 
 if __name__ == "__main__":

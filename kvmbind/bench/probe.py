@@ -74,10 +74,11 @@ class Probe:
     Threads: one at a time. Ctrl-C ends a wait.
     """
 
-    __slots__ = ("_keep", "struct")
+    __slots__ = ("_keep", "_name", "struct")
 
-    def __init__(self, watched: Watched, pace: Pace) -> None:
-        """Maps the guest's memory; the fds stay the caller's, who keeps them open."""
+    def __init__(self, watched: Watched, pace: Pace, name: str) -> None:
+        """Maps the guest's memory; the fds stay the caller's, who keeps them open. name: for errors."""
+        self._name = name
         vcpus = len(watched.tsc_offsets)
         mapping = Mapping(watched.memory_fd, 0, watched.memory_size)
         offsets = ffi.new("uint64_t[]", vcpus)
@@ -113,7 +114,7 @@ class Probe:
         rounds = ffi.new("struct kb_round[]", n)
         done = 0
         while done < n:  # Python runs its signal handlers here
-            done += _check_answer(call(rounds + done, n - done))
+            done += self._check(call(rounds + done, n - done))
         return unpack(bytes(ffi.buffer(rounds)))
 
     def run_in_python(self, fire: Callable[[], object], n: int) -> list[Round]:
@@ -123,21 +124,20 @@ class Probe:
         probe, tsc, pace, answer = self.struct, lib.kb_tsc, lib.kb_probe_pace, lib.kb_probe_answer
         for place in places:
             while result := pace(probe):
-                _check_answer(result)
+                self._check(result)
             start = tsc()
             fire()
             while result := answer(probe, start, place):
-                _check_answer(result)
+                self._check(result)
         return unpack(bytes(ffi.buffer(rounds)))
 
-
-def _check_answer(result: int) -> int:
-    """Returns how many rounds are done: none if Python has a signal to handle."""
-    if result == -errno.EINTR:
-        return 0
-    if result == -errno.ETIMEDOUT:
-        raise TimedOutError("kvmbind.bench", f"the guest has not answered a trigger for {_ANSWER_WITHIN_S:g} s")
-    return check(result, "a round of the measurement")
+    def _check(self, result: int) -> int:
+        """Returns how many rounds are done: none if Python has a signal to handle."""
+        if result == -errno.EINTR:
+            return 0
+        if result == -errno.ETIMEDOUT:
+            raise TimedOutError(self._name, f"the guest has not answered a trigger for {_ANSWER_WITHIN_S:g} s")
+        return check(result, self._name)
 
 
 def pack(rounds: Iterable[Round]) -> bytes:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kvmbind import bench
 from kvmbind.bench.measurement import LatencyRun, plan_latency
-from kvmbind.bench.mechanisms import MECHANISMS
+from kvmbind.bench.mechanisms import MECHANISMS, Lab
 from kvmbind.bench.probe import Pace, Probe, Watched
 from kvmbind.bench.targets import MEMORY
 from kvmbind.kvm.memory import Memory
@@ -194,8 +195,22 @@ def test_a_guest_that_does_not_answer_is_an_error_and_no_hang(monkeypatch: pytes
     monkeypatch.setattr("kvmbind.bench.probe._ANSWER_WITHIN_S", 0.1)
     memory = Memory(MEMORY)
     watched = Watched(memory.fd, MEMORY, stats_fds=(), bell_fd=-1, tsc_offsets=(0,))
-    probe = Probe(watched, Pace(ticks_per_ns=1, gap_ns=0, interval_ns=0, asleep=False))
+    probe = Probe(watched, Pace(ticks_per_ns=1, gap_ns=0, interval_ns=0, asleep=False), "floor")
     probe.arm()
-    with pytest.raises(TimeoutError, match=r"not answered a trigger for 0\.1 s"):
+    with pytest.raises(TimeoutError, match=r"^floor: TIMED_OUT .* not answered a trigger for 0\.1 s"):
         probe.run_in_python(lambda: None, 1)
     memory.close()
+
+
+def test_without_an_interrupt_controller_no_interrupt_is_lost_that_comes_as_the_guest_halts() -> None:
+    """The second of two meets the end of the first's handler: its kick, and the exit of the HLT."""
+    plan = plan_latency(
+        ("no-irqchip",), n=1, guest_state="halted", answer="store", vcpus=1, rate_hz=None, gap_us=0, pin=(), warmup=0,
+        repeat=1,
+    )  # fmt: skip
+    with Lab(plan, Pace(ticks_per_ns=1, gap_ns=0, interval_ns=0, asleep=False)) as lab:
+        mechanism = MECHANISMS["no-irqchip"](lab)
+        for _ in range(300):
+            time.sleep(0.001)
+            mechanism.rounds(2)
+        assert mechanism.snapshot().counted == 600
