@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kvmbind.machine.bios import rom, services
+from kvmbind.machine.bios.brake import Brake
 from kvmbind.machine.bios.call import SLEEP, Call
 from kvmbind.machine.bios.data_area import KEY_RING_END, KEY_RING_FIRST, DataArea
 
@@ -43,6 +44,7 @@ class Bios:
         host: The machine around it: time, the end.
         serial: The serial port.
         dos_scancode: The second character of an extended key that DOS has still to give.
+        brake: What keeps programs that ask for keys again and again from using the host up.
         calls: How often each (vector, AH) was called.
     """
 
@@ -66,6 +68,7 @@ class Bios:
         self.disks = disks
         self.dos_scancode: int | None = None
         self.host = host
+        self.brake = Brake(host)
         self.calls: dict[tuple[int, int], int] = {}
         self.on_call: OnCall | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvmbind.machine.bios.keyboard import peek_key, pop_key, wait_key
+from kvmbind.machine.bios.keyboard import poll, pop_key, wait_key
 from kvmbind.machine.bios.services import service
 from kvmbind.machine.ending import Reason
 
@@ -110,8 +110,7 @@ def read_character(bios: Bios, call: Call) -> None:
 @service(0x21, 0x0B)
 def is_key_there(bios: Bios, call: Call) -> None:
     """Returns AL: FFh if a key waits."""
-    bios.host.wants_key()
-    call.al = 0xFF if bios.dos_scancode is not None or peek_key(bios) else 0
+    call.al = 0xFF if bios.dos_scancode is not None or poll(bios, call) else 0
 
 
 @service(0x21, 0x0C)
@@ -140,10 +139,8 @@ def direct_io(bios: Bios, call: Call) -> None:
         return
     character, bios.dos_scancode = bios.dos_scancode, None
     if character is None:
-        key = peek_key(bios)
-        if key is None:
-            bios.host.wants_key()
-        else:
+        key = poll(bios, call)
+        if key is not None:
             pop_key(bios)
             character = _character(bios, *key)
     call.zero = character is None

@@ -100,26 +100,30 @@ def read_enhanced_key(bios: Bios, call: Call) -> None:
         call.ah, call.al = key
 
 
-def _poll(bios: Bios, call: Call) -> Key | None:
-    """Looks at the next key, which stays; ZF tells that there is none."""
+def poll(bios: Bios, call: Call) -> Key | None:
+    """Looks at the next key, which stays; ZF tells that there is none. Who asks too often sleeps a little."""
     key = peek_key(bios)
     call.zero = key is None
-    if key is None:
+    if call.is_resumed:
+        bios.brake.is_over()
+    elif key is None:
         bios.host.wants_key()
+        if bios.brake.applies():
+            call.sleep()
     return key
 
 
 @service(0x16, 0x01)
 def poll_key(bios: Bios, call: Call) -> None:
     """ZF = 1: no key; else AX has it, and it stays."""
-    if key := _poll(bios, call):
+    if key := poll(bios, call):
         call.ah, call.al = standard(key)
 
 
 @service(0x16, 0x11)
 def poll_enhanced_key(bios: Bios, call: Call) -> None:
     """ZF = 1: no key; else AX has it, and it stays."""
-    if key := _poll(bios, call):
+    if key := poll(bios, call):
         call.ah, call.al = key
 
 

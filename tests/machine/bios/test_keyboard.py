@@ -98,3 +98,19 @@ def test_a_ring_that_a_program_has_spoilt_harms_nobody(bench: Bench) -> None:
     bench.data.key_head, bench.data.key_tail = 0xFFFF, 0x1E
     assert not bench.call(0x16, ah=0x00).is_resumed
     assert bench.data.key_head == 0x1E
+
+
+def test_who_asks_again_and_again_sleeps_between_two_questions(bench: Bench) -> None:
+    answers = [bench.call(0x16, ah=0x01).is_resumed for _ in range(150)]
+    assert not any(answers[:100])
+    assert all(answers[110:])
+    bench.host.pass_time(10_000_000)
+    assert 8 in bench.host.lines
+    assert not bench.again().is_resumed
+    assert bench.call(0x16, ah=0x01).is_resumed
+
+
+def test_who_does_something_between_two_questions_is_not_slowed_down(bench: Bench) -> None:
+    for _ in range(300):
+        assert not bench.call(0x16, ah=0x01).is_resumed
+        bench.host.pass_time(3_000_000)
