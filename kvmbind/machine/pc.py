@@ -253,8 +253,11 @@ class Pc:
         self._look_ns = _FIRST_LOOK_NS
         io = packet.guest_io
         if not io.input and io.port == rom.TRAP_PORT and io.access_size == 4:
-            self._is_asleep = self.bios.trap(io.u32)
-            if not self._is_asleep and self.reason is None:
+            asleep = self.bios.trap(io.u32)
+            self._is_asleep = asleep is not None
+            if asleep is not None:
+                self._call = BiosExit.of(asleep)
+            elif self.reason is None:
                 self._call = None
             return
         self._take_port(vcpu, io.port, io.access_size, bool(io.input), io.u32)

@@ -222,6 +222,12 @@ def test_a_program_that_waits_for_a_key_uses_no_host_time(assemble: Assemble, ma
     assert made.pc.steps < 200
 
 
+def test_a_program_that_is_ended_while_it_waits_is_where_it_called(assemble: Assemble, machine: Make) -> None:
+    made = machine(assemble.boot_sector("mov $0x1234, %bx\n xor %ah, %ah\n int $0x16\n nop"), keys="{shift}")
+    registers = made.run(1.0).registers
+    assert (registers["cs"], registers["rip"], registers["rbx"]) == (0, 0x7C07, 0x1234)
+
+
 def test_a_wait_takes_at_least_its_time(assemble: Assemble, machine: Make) -> None:
     source = "mov $0x8600, %ax\n mov $3, %cx\n xor %dx, %dx\n int $0x15\n cli\n hlt"  # 196,608 us
     began = time.monotonic()

@@ -99,24 +99,23 @@ class Bios:
         self.video.set_mode(_TEXT_80_BY_25)
         return rom.BASE + rom.directory().power_on
 
-    def trap(self, stack: int) -> bool:
+    def trap(self, stack: int) -> Call | None:
         """Serves the call whose registers lie at SS:SP, which are the high and the low word of `stack`.
 
         Returns:
-            Whether the guest sleeps now, and will call again.
+            The call, if the guest sleeps in it now, and will call again.
         """
         call = Call(self.memory, stack >> 16, stack & 0xFFFF)
         if call.vector == _OLD_DISK:
             call.vector = _DISK
         if not call.is_resumed:
-            key = call.vector, call.ah
+            key = services.key(call.vector, call.ah)
             self.calls[key] = self.calls.get(key, 0) + 1
             if self.on_call is not None:
                 self.on_call(call)
         services.find(call.vector, call.ah)(self, call)
         call.store()
-        asleep: bool = call.action == SLEEP
-        return asleep
+        return call if call.action == SLEEP else None
 
     def is_ready_for_key(self) -> bool:
         """Tells whether the program has taken every key that was pressed so far."""

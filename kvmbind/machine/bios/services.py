@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _functions: dict[tuple[int, int], Service] = {}
 _vectors: dict[int, Service] = {}
+_with_functions: set[int] = set()
 
 
 def service(vector: int, *functions: int) -> Callable[[Service], Service]:
@@ -26,6 +27,7 @@ def service(vector: int, *functions: int) -> Callable[[Service], Service]:
         for number in functions:
             assert (vector, number) not in _functions, f"two services of INT {vector:02X}h/{number:02X}h"
             _functions[vector, number] = function
+            _with_functions.add(vector)
         if not functions:
             assert vector not in _vectors, f"two services of INT {vector:02X}h"
             _vectors[vector] = function
@@ -44,8 +46,14 @@ def refuse(_: Bios, call: Call) -> None:
     call.carry = True
 
 
+def key(vector: int, function: int) -> tuple[int, int]:
+    """Returns what calls are counted by: AH is 0 for an interrupt that has no functions."""
+    return vector, function if vector in _with_functions else 0
+
+
 def name(vector: int, function: int) -> str:
-    """Returns what a call is named in a trace: "10/0E teletype"."""
+    """Returns what a call is named in a trace: "10/0E teletype", or "20 terminate" where AH means nothing."""
     serving = find(vector, function)
-    title = serving.__name__.replace("_", " ").strip() if serving is not refuse else "unknown"
-    return f"{vector:02X}/{function:02X} {title}"
+    title = serving.__name__.replace("_", " ") if serving is not refuse else "unknown"
+    number = f"{vector:02X}/{function:02X}" if vector in _with_functions else f"{vector:02X}"
+    return f"{number} {title}"
