@@ -37,5 +37,6 @@ OPTIONAL = (
     Capability(81, "KVM_CAP_READONLY_MEM", "to keep guests from writing to memory"),
     Capability(82, "KVM_CAP_IRQFD_RESAMPLE", "to bind level interrupts"),
     Capability(122, "KVM_CAP_IOEVENTFD_ANY_LENGTH", "to ring bells by stores of any width"),
+    Capability(127, "KVM_CAP_VCPU_ATTRIBUTES", "to compare a guest's time stamps with the host's (kvmbind bench)"),
     Capability(203, "KVM_CAP_BINARY_STATS_FD", "to count what KVM does with a VCPU (Vcpu.stats)"),
 )

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -13,14 +14,15 @@ from typing import NamedTuple
 import pytest
 
 from kvmbind.cli import build_parser
+from kvmbind.pytest_plugin.documents import Document
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)]
 FENCE = re.compile(r"^```([\w-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 #: Languages whose blocks are run or checked here, and those that are no program.
-CHECKED = {"python", "console"}
-PROSE = {"", "text", "yaml", "toml", "dockerfile", "ini", "asm", "c"}
+CHECKED = {"python", "console", "toml"}
+PROSE = {"", "text", "yaml", "dockerfile", "ini", "asm", "c"}
 
 #: What a console block may call that is not this project's: it is not run.
 FOREIGN = {"pip", "pipx", "uv", "sudo", "docker", "podman", "git", "qemu-system-x86_64", "gdb"}
@@ -77,6 +79,7 @@ def run(folder: Path, *command: str) -> str:
 @pytest.mark.kvm
 @each("python")
 def test_a_program_prints_what_is_shown(tmp_path: Path, block: Block) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")  # the page's paths are those of a checkout
     printed = run(tmp_path, "-W", "error", "-c", block.text)
     if block.output is not None:
         assert printed == block.output
@@ -103,6 +106,13 @@ def test_a_command_exists_and_takes_these_arguments(block: Block) -> None:
             subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, check=True, capture_output=True)
         elif program not in FOREIGN:
             pytest.fail(f"{block.page}:{block.line} calls {program}, which no test knows")
+
+
+@each("toml")
+def test_a_document_says_what_a_test_of_an_image_may_say(block: Block) -> None:
+    table = tomllib.loads(block.text)
+    if "image" in table:
+        Document.parse(table)
 
 
 def test_every_block_has_a_language_that_is_checked_or_is_no_program() -> None:

@@ -15,8 +15,16 @@ import tempfile
 import venv
 from pathlib import Path
 
-SAMPLE = Path(__file__).resolve().parent / "sample"
-KVM = "require" if os.path.exists("/dev/kvm") else "auto"
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLE = ROOT / "tests/packaging/sample"
+IMAGES = ROOT / "examples/images"
+PYTEST = ("pytest", "-W", "error", "-p", "no:cacheprovider")
+HAS_KVM = os.path.exists("/dev/kvm")
+
+HIDE_THE_DEVICE = """
+from kvmbind import pytest_plugin
+pytest_plugin.DEVICE = "/dev/kvm-of-nowhere"
+"""
 
 
 def main() -> None:
@@ -39,14 +47,33 @@ def try_wheel(wheel: Path, folder: Path) -> None:
     expect(place.run("kvmbind", "--version") == f"kvmbind {version}\n", "kvmbind --version tells another version")
     where = place.run("python", "-c", "import kvmbind._shim; print(kvmbind._shim.__file__)")
     expect(where.startswith(str(folder)), f"the shim is loaded from {where}")
-    if KVM == "require":
-        place.run("kvmbind", "doctor")
     shutil.copytree(SAMPLE, folder / "sample")
-    place.run("pytest", "-q", "-W", "error", "-p", "no:cacheprovider", f"--kvm={KVM}", "sample")
+    shutil.copytree(IMAGES, folder / "sample/images")
     place.run("mypy", "--strict", "--no-incremental", "sample")
+    if HAS_KVM:
+        place.run("kvmbind", "doctor")
+        try_sample(place, folder)
+    else:
+        place.run(*PYTEST, "--kvm=auto", "sample")
     place.pip("uninstall", "--yes", "kvmbind")
     left = sorted(place.files() - before)
     expect(not left, f"uninstalling leaves {left}")
+
+
+def try_sample(place: Environment, folder: Path) -> None:
+    """Runs the sample project's tests: as they are, with a broken image, and with the device hidden."""
+    place.run(*PYTEST, "--kvm=require", "-n", "2", "sample")
+    hello = folder / "sample/images/hello.bin"
+    hello.write_bytes(hello.read_bytes().replace(b"Hello", b"Jello"))
+    said = place.run(*PYTEST, "--kvm=require", "sample", status=1)
+    shown = (
+        "'Hello from real mode' did not come" in said and "\nJello from real mode\n" in said and "last exits:" in said
+    )
+    expect(shown, f"a broken image fails with:\n{said}")
+    (folder / "sample/conftest.py").write_text(HIDE_THE_DEVICE)
+    said = place.run(*PYTEST, "--kvm=require", "sample", status=1)
+    refused = said.count("KVM is required, but /dev/kvm-of-nowhere does not exist")
+    expect(refused >= 4 and " passed" not in said, f"without a device the tests say:\n{said}")
 
 
 def try_sdist(sdist: Path, folder: Path) -> None:
@@ -69,13 +96,13 @@ class Environment:
         """Runs pip."""
         self.run("python", "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments)
 
-    def run(self, program: str, *arguments: str) -> str:
-        """Runs one of its programs and returns what it printed; exits with what it said if it failed."""
+    def run(self, program: str, *arguments: str, status: int = 0) -> str:
+        """Runs one of its programs and returns what it printed; exits with that if it ended otherwise than wanted."""
         command = [str(self._folder / "venv" / "bin" / program), *arguments]
         unwanted = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
         environ = {name: value for name, value in os.environ.items() if name not in unwanted}
         done = subprocess.run(command, cwd=self._folder, env=environ, stdout=subprocess.PIPE, text=True, check=False)
-        expect(done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
+        expect(done.returncode == status, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
         return done.stdout
 
     def files(self) -> set[str]:

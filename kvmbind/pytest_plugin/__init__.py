@@ -1,7 +1,8 @@
 """The pytest plugin: tests that need KVM are skipped where it is missing, or fail there when it is required.
 
-A test says that it needs KVM with ``@pytest.mark.kvm``, or by using the fixture ``kvm_guest``. The option
-``--kvm``, or else the variable ``KVMBIND_KVM``, says what becomes of it:
+A test says that it needs KVM with ``@pytest.mark.kvm``, or by using the fixture ``kvm_guest`` or ``kvm_machine``;
+so does every ``*.kvmbind.toml``, a test of an image without Python. The option ``--kvm``, or else the variable
+``KVMBIND_KVM``, says what becomes of it:
 
 ``auto``
     It runs where ``/dev/kvm`` opens and answers, and is skipped elsewhere (the default).
@@ -23,25 +24,26 @@ the parent, and using it raises BadHandleError, which says so.
 from __future__ import annotations
 
 import ast
-import errno
-import fcntl
 import os
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
+from kvmbind.pytest_plugin.image_tests import pytest_collect_file
+from kvmbind.pytest_plugin.machines import StartMachine, add_reports, kvm_machine
+from kvmbind.pytest_plugin.probe import describe, find_problem
+
 if TYPE_CHECKING:
     import kvmbind
+
+__all__ = ["StartMachine", "describe", "find_problem", "kvm_guest", "kvm_machine", "pytest_collect_file"]
 
 DEVICE: Final = "/dev/kvm"
 MODES: Final = ("auto", "require", "off")
 VARIABLE: Final = "KVMBIND_KVM"
 
-_KVM_GET_API_VERSION: Final = 0xAE00
-_KVM_CHECK_EXTENSION: Final = 0xAE03
-_API_VERSION: Final = 12  # the only one since Linux 2.6.22; user space must refuse any other
-_FIXTURES: Final = frozenset({"kvm_guest"})
+_FIXTURES: Final = frozenset({"kvm_guest", "kvm_machine"})
 
 # Attributes of reports: why a test that needs KVM was skipped, and that one was refused for want of KVM.
 # xdist carries attributes to the controller, which counts and writes the summary.
@@ -55,76 +57,6 @@ class _Kvm(NamedTuple):
 
 
 _KVM = pytest.StashKey[_Kvm]()
-
-
-def find_problem(device: str) -> str | None:
-    """Tells what keeps ``device`` from working as KVM, and the remedy.
-
-    Opens it for reading and writing, asks for its version (``KVM_GET_API_VERSION``) and for what every guest
-    needs (``KVM_CHECK_EXTENSION``).
-
-    Args:
-        device: path of the device, ``/dev/kvm``.
-
-    Returns:
-        One sentence, or None when KVM works.
-    """
-    try:
-        fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return (
-            f"{device} does not exist: load kvm_intel or kvm_amd, with virtualization enabled in the firmware"
-            f" (in a virtual machine: nested virtualization; in a container: --device {device})"
-        )
-    except PermissionError as error:
-        if error.errno == errno.EPERM:  # not the file's mode: a container's device rules
-            return f"{device} may not be opened in this container: start it with --device {device}"
-        return f"{device} may not be opened by this user: sudo usermod -aG kvm $USER, then log in again"
-    except OSError as error:
-        return f"{device} cannot be opened ({error.strerror}): load kvm_intel or kvm_amd"
-    try:
-        return _find_problem_of(fd, device)
-    finally:
-        os.close(fd)
-
-
-def _find_problem_of(fd: int, device: str) -> str | None:
-    from kvmbind.kvm.capabilities import REQUIRED
-
-    try:
-        version = fcntl.ioctl(fd, _KVM_GET_API_VERSION)
-    except OSError as error:
-        return f"{device} is not KVM's device ({error.strerror}): remove it, then load kvm_intel or kvm_amd"
-    if version != _API_VERSION:
-        return f"{device} has KVM's API version {version}, not {_API_VERSION}: run a mainline kernel's KVM"
-    for number, name, purpose in REQUIRED:
-        if fcntl.ioctl(fd, _KVM_CHECK_EXTENSION, number) <= 0:
-            return f"{device} lacks {name}, needed {purpose}: use an x86-64 host with Linux 4.18 or newer"
-    return None
-
-
-def describe(device: str) -> str:
-    """Says what a ``device`` that works is: its module, its version, and what it lacks of what some guests need."""
-    from kvmbind.kvm.capabilities import OPTIONAL
-
-    fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        version = fcntl.ioctl(fd, _KVM_GET_API_VERSION)
-        lacking = [name for number, name, _ in OPTIONAL if fcntl.ioctl(fd, _KVM_CHECK_EXTENSION, number) <= 0]
-    finally:
-        os.close(fd)
-    parts = [_module() or device, f"API {version}"]
-    if lacking:
-        parts.append(f"lacks {', '.join(lacking)}")
-    return ", ".join(parts)
-
-
-def _module() -> str:
-    try:
-        names = os.listdir("/sys/module")
-    except OSError:
-        return ""
-    return next((name for name in sorted(names) if name.startswith("kvm_")), "")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -178,8 +110,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Notes why a test that needs KVM was skipped; makes it a failure when KVM is required."""
+    """Notes why a test that needs KVM was skipped; makes it a failure when KVM is required. Shows failed machines."""
     report = yield
+    if report.failed and report.when == "call":
+        add_reports(item, report)
     if _needs_kvm(item):
         mode, problem = item.config.stash[_KVM]
         _judge(report, mode)
