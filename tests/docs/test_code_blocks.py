@@ -79,7 +79,6 @@ def run(folder: Path, *command: str) -> str:
 @pytest.mark.kvm
 @each("python")
 def test_a_program_prints_what_is_shown(tmp_path: Path, block: Block) -> None:
-    (tmp_path / "examples").symlink_to(ROOT / "examples")  # the page's paths are those of a checkout
     printed = run(tmp_path, "-W", "error", "-c", block.text)
     if block.output is not None:
         assert printed == block.output
