@@ -62,26 +62,6 @@ def test_a_duplicate_is_another_handle_to_the_same_object_with_the_rights_asked_
     assert zx.zx_object_get_info(port, ZX_INFO_HANDLE_COUNT) == (Status.OK, 2)
 
 
-#: The first fault decides: lookup, then the right, then the subset.
-DUPLICATE_ERRORS = [
-    ("a closed handle before all", "closed", ZX_RIGHT_MANAGE_JOB, Status.BAD_HANDLE),
-    ("no right to duplicate before the subset", "no duplicate", ZX_RIGHT_MANAGE_JOB, Status.ACCESS_DENIED),
-    ("no right to duplicate at all", "no duplicate", ZX_RIGHT_SAME_RIGHTS, Status.ACCESS_DENIED),
-    ("a right that the handle lacks", "port", ZX_RIGHT_MANAGE_JOB, Status.INVALID_ARGS),
-    ("one that it lacks among others", "port", ZX_RIGHT_READ | ZX_RIGHT_MANAGE_JOB, Status.INVALID_ARGS),
-    ("the same rights and another", "port", ZX_RIGHT_SAME_RIGHTS | ZX_RIGHT_READ, Status.INVALID_ARGS),
-]
-
-
-@pytest.mark.parametrize(("handle", "rights", "status"), [e[1:] for e in DUPLICATE_ERRORS],
-                         ids=[e[0] for e in DUPLICATE_ERRORS])  # fmt: skip
-def test_duplicate_refuses(make: Maker, handle: str, rights: int, status: Status) -> None:
-    port = make.port()
-    of = {"closed": make.closed(), "no duplicate": make.without(port, ZX_RIGHT_DUPLICATE), "port": port}
-    assert zx.zx_handle_duplicate(of[handle], rights) == (status, 0)
-    assert is_open(port)
-
-
 def test_replace_gives_a_new_handle_and_closes_the_old_without_a_right(make: Maker) -> None:
     port = make.without(make.port(), ZX_RIGHT_DUPLICATE)
     made = make.keep(zx.zx_handle_replace(port, ZX_RIGHT_READ))

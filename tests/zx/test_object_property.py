@@ -56,23 +56,6 @@ def test_handles_to_one_vmo_share_its_name(make: Maker) -> None:
     assert zx.zx_object_get_property(getter, ZX_PROP_NAME) == (OK, b"shared")
 
 
-@pytest.mark.parametrize("property", [0, 1, 2, 4, 5, 0xFFFFFFFF])
-def test_the_handle_comes_before_its_right_and_that_before_the_property(make: Maker, property: int) -> None:
-    vmo = make.vmo(4096)
-    for handle, status in [
-        (make.closed(), BAD_HANDLE),
-        (make.without(vmo, ZX_RIGHT_GET_PROPERTY), ACCESS_DENIED),
-        (vmo, INVALID_ARGS),
-    ]:
-        assert zx.zx_object_get_property(handle, property) == (status, b"")
-    for handle, status in [
-        (make.closed(), BAD_HANDLE),
-        (make.without(vmo, ZX_RIGHT_SET_PROPERTY), ACCESS_DENIED),
-        (vmo, INVALID_ARGS),
-    ]:
-        assert zx.zx_object_set_property(handle, property, b"x") is status
-
-
 @pytest.mark.kvm
 def test_handles_to_all_other_objects_have_neither_right(make: Maker) -> None:
     guest = make.guest()

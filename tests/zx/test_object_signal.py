@@ -82,12 +82,6 @@ def test_a_destroyed_interrupt_still_has_them(make: Maker) -> None:
     assert user_signals(interrupt) == ZX_USER_SIGNAL_0
 
 
-def test_the_handle_comes_before_its_right_and_that_before_the_signals(make: Maker) -> None:
-    assert zx.zx_object_signal(make.closed(), 1, 1) is Status.BAD_HANDLE
-    assert zx.zx_object_signal(make.without(make.interrupt(), ZX_RIGHT_SIGNAL), 1, 1) is ACCESS_DENIED
-    assert zx.zx_object_signal(make.with_rights(make.interrupt(), ZX_RIGHT_SIGNAL), 1, 1) is INVALID_ARGS
-
-
 @pytest.mark.kvm
 def test_guests_vmars_ports_and_resources_have_no_signals_to_set(make: Maker) -> None:
     guest = make.guest()

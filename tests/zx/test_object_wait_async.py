@@ -13,7 +13,6 @@ from kvmbind.zircon.packets import PENDING_MAX, WAITS_MAX
 from kvmbind.zx import (
     ZX_PKT_TYPE_SIGNAL_ONE,
     ZX_RIGHT_WAIT,
-    ZX_RIGHT_WRITE,
     ZX_TIME_INFINITE,
     ZX_USER_SIGNAL_0,
     ZX_USER_SIGNAL_1,
@@ -187,25 +186,3 @@ def test_a_port_takes_16384_waits_until_their_packets_are_read(make: Maker) -> N
     assert zx.zx_object_wait_async(vmo, port, 0, ZX_USER_SIGNAL_0, 0) is Status.NO_MEMORY
     assert zx.zx_port_wait(port, 0)[0] is OK
     wait_async(vmo, port)
-
-
-ORDER = [
-    ("the port before the handle", "closed", "closed", BAD_HANDLE),
-    ("the port's type before the handle", "closed", "vmo", Status.WRONG_TYPE),
-    ("the port's right before the handle", "closed", "denied port", ACCESS_DENIED),
-    ("the handle before the options", "closed", "port", BAD_HANDLE),
-    ("the handle's right before the options", "denied", "port", ACCESS_DENIED),
-    ("a port cannot be waited for", "port", "port", ACCESS_DENIED),
-    ("the options", "vmo", "port", INVALID_ARGS),
-]
-
-
-@pytest.mark.parametrize(("handle", "port", "status"), [row[1:] for row in ORDER], ids=[row[0] for row in ORDER])
-@pytest.mark.parametrize("options", [4, 7, 0xFFFFFFFF])
-def test_it_answers_with_the_first_fault(make: Maker, handle: str, port: str, status: Status, options: int) -> None:
-    vmo, queue = make.vmo(4096), make.port()
-    signal(vmo, 0, ZX_USER_SIGNAL_0)
-    given = {"closed": make.closed(), "vmo": vmo, "denied": make.without(vmo, ZX_RIGHT_WAIT), "port": queue}
-    given["denied port"] = make.without(queue, ZX_RIGHT_WRITE)
-    assert zx.zx_object_wait_async(given[handle], given[port], 0, ZX_USER_SIGNAL_0, options) is status
-    assert zx.zx_port_wait(queue, 0) == NOTHING

@@ -197,12 +197,6 @@ def test_a_vcpu_has_no_signals_of_its_own_but_a_users(make: Maker) -> None:
     assert zx.zx_object_wait_one(vcpu, 0xFFFFFFFF, 0) == (OK, ZX_USER_SIGNAL_0)
 
 
-def test_the_handle_comes_before_its_right_and_that_before_the_arguments(make: Maker) -> None:
-    assert zx.zx_object_wait_one(make.closed(), -1, 1 << 63) == (Status.BAD_HANDLE, 0)
-    blind = make.without(make.vmo(4096), ZX_RIGHT_WAIT)
-    assert zx.zx_object_wait_one(blind, -1, 1 << 63) == (Status.ACCESS_DENIED, 0)
-
-
 @pytest.mark.kvm
 def test_guests_vmars_ports_and_resources_cannot_be_waited_for(make: Maker) -> None:
     guest = make.guest()

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvmbind import zx
 from kvmbind.zx import (
-    ZX_RIGHT_NONE,
     ZX_RIGHT_SAME_RIGHTS,
-    ZX_RIGHT_WAIT,
-    ZX_RIGHT_WRITE,
     ZX_TIME_INFINITE,
     ZX_USER_SIGNAL_0,
     ZX_USER_SIGNAL_1,
@@ -89,21 +86,6 @@ def test_a_packet_that_was_read_cannot_be_canceled(make: Maker) -> None:
     wait_async(bench.vmo, bench.port)
     assert bench.keys() == [KEY]
     assert zx.zx_port_cancel(bench.port, bench.vmo, KEY) is NOT_FOUND
-
-
-def test_it_answers_with_the_first_fault(make: Maker) -> None:
-    port, vmo = make.port(), make.vmo(4096)
-    no_right = make.with_rights(vmo, ZX_RIGHT_NONE)
-    for queue, source, status in [
-        (make.closed(), make.closed(), BAD_HANDLE),
-        (vmo, make.closed(), Status.WRONG_TYPE),
-        (make.without(port, ZX_RIGHT_WRITE), make.closed(), ACCESS_DENIED),
-        (port, make.closed(), BAD_HANDLE),
-        (port, no_right, ACCESS_DENIED),
-        (port, port, ACCESS_DENIED),
-        (port, make.with_rights(vmo, ZX_RIGHT_WAIT), NOT_FOUND),
-    ]:
-        assert zx.zx_port_cancel(queue, source, 0) is status
 
 
 def test_packets_that_are_sent_and_canceled_at_once_are_each_read_or_canceled(make: Maker) -> None:

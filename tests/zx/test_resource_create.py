@@ -10,9 +10,7 @@ import pytest
 from kvmbind import zx
 from kvmbind.zx import (
     ZX_INFO_RESOURCE,
-    ZX_RIGHT_WRITE,
     ZX_RSRC_FLAG_EXCLUSIVE,
-    ZX_RSRC_KIND_COUNT,
     ZX_RSRC_KIND_HYPERVISOR,
     ZX_RSRC_KIND_IOPORT,
     ZX_RSRC_KIND_IRQ,
@@ -164,30 +162,3 @@ def test_the_device_stays_open_as_long_as_a_resource_or_a_guest_from_it(
     assert count_fds() > with_device
     zx.zx_handle_close(vcpu)
     assert count_fds() == before
-
-
-ORDER = [
-    ("the handle before all", "closed", 0xFFFF, 5, 0, Status.BAD_HANDLE),
-    ("the type before all else", "port", 0xFFFF, 5, 0, Status.WRONG_TYPE),
-    ("the right before the kind of the parent", "denied irq", 0xFFFF, 5, 0, ACCESS_DENIED),
-    ("the kind of the parent before the options", "irq", 0xFFFF, 5, 0, ACCESS_DENIED),
-    ("an unknown kind", "root", ZX_RSRC_KIND_COUNT, 0, 1, INVALID_ARGS),
-    ("unknown flags", "root", ZX_RSRC_KIND_IRQ | 0x20000, 0, 1, INVALID_ARGS),
-    ("unknown flags beside a known one", "root", ZX_RSRC_KIND_IRQ | 0x30000, 0, 1, INVALID_ARGS),
-    ("an unknown kind before its range", "root", ZX_RSRC_KIND_COUNT, 256, 1, INVALID_ARGS),
-    ("a wrapping range before where it is", "root", ZX_RSRC_KIND_IRQ, 300, (1 << 64) - 1, INVALID_ARGS),
-    ("where it is before whose it is", "root", ZX_RSRC_KIND_IRQ, 0x40, 256, NOT_FOUND),
-]
-
-
-@pytest.mark.parametrize(
-    ("parent", "options", "base", "size", "status"), [row[1:] for row in ORDER], ids=[row[0] for row in ORDER]
-)
-def test_it_answers_with_the_first_fault(
-    make: Maker, parent: str, options: int, base: int, size: int, status: Status
-) -> None:
-    root = make.resource()
-    irq = make.keep(create(root, ZX_RSRC_KIND_IRQ | EXCLUSIVE, 0x40, 1))
-    parents = {"closed": make.closed(), "port": make.port(), "root": root, "irq": irq}
-    parents["denied irq"] = make.without(irq, ZX_RIGHT_WRITE)
-    assert create(parents[parent], options, base, size) == refused(status)

@@ -1,4 +1,4 @@
-"""zx_vcpu_read_state and zx_vcpu_write_state: registers, flags, the low bytes of RAX, and who may ask."""
+"""zx_vcpu_read_state and zx_vcpu_write_state: registers, flags, and the low bytes of RAX."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from kvmbind import zx
 from kvmbind.guests import ECHO, PORT_LOOP
 from kvmbind.zx import (
     ZX_GUEST_TRAP_IO,
-    ZX_RIGHT_READ,
-    ZX_RIGHT_WRITE,
     ZX_VCPU_IO,
     ZX_VCPU_STATE,
     Status,
@@ -146,46 +144,6 @@ def test_io_of_another_size_is_refused_and_leaves_the_read_open(make: Maker, siz
     assert zx.zx_vcpu_write_state(vcpu, ZX_VCPU_IO, VcpuIo(access_size=size, u32=1)) is INVALID_ARGS
     assert zx.zx_vcpu_write_state(vcpu, ZX_VCPU_IO, VcpuIo(access_size=1, u8=7)) is OK
     assert value_out(vcpu) & 0xFF == 7
-
-
-@pytest.mark.parametrize("kind", [ZX_VCPU_IO, 2, 0xFFFFFFFF])
-def test_only_the_state_can_be_read(make: Maker, kind: int) -> None:
-    vcpu = vcpu_of(make, b"")
-    assert zx.zx_vcpu_read_state(vcpu, kind) == (INVALID_ARGS, VcpuState())
-
-
-#: Each row has a fault of one step together with one of a later step, all of them on another thread.
-ORDER = [
-    ("a closed handle before the kind", "closed", 2, Status.BAD_HANDLE),
-    ("the type before the kind", "port", 2, Status.WRONG_TYPE),
-    ("the right before the kind", "denied", 2, Status.ACCESS_DENIED),
-    ("the kind before the thread", "vcpu", 2, INVALID_ARGS),
-    ("the thread", "vcpu", ZX_VCPU_STATE, BAD_STATE),
-]
-
-
-@pytest.mark.parametrize(("handle", "kind", "status"), [row[1:] for row in ORDER], ids=[row[0] for row in ORDER])
-def test_both_calls_answer_with_the_first_fault(make: Maker, handle: str, kind: int, status: Status) -> None:
-    vcpu = vcpu_of(make, b"")
-    of = {"closed": make.closed(), "port": make.port(), "vcpu": vcpu}
-    no_read, no_write = make.without(vcpu, ZX_RIGHT_READ), make.without(vcpu, ZX_RIGHT_WRITE)
-    reader, writer = of.get(handle, no_read), of.get(handle, no_write)
-    assert make.elsewhere(lambda: zx.zx_vcpu_read_state(reader, kind)) == (status, VcpuState())
-    assert make.elsewhere(lambda: zx.zx_vcpu_write_state(writer, kind, VcpuState())) is status
-
-
-def test_io_looks_at_the_thread_before_the_size(make: Maker) -> None:
-    vcpu = vcpu_of(make, b"")
-    io = VcpuIo(access_size=3)
-    assert make.elsewhere(lambda: zx.zx_vcpu_write_state(vcpu, ZX_VCPU_IO, io)) is BAD_STATE
-    assert zx.zx_vcpu_write_state(vcpu, ZX_VCPU_IO, io) is INVALID_ARGS
-
-
-def test_each_call_needs_its_own_right_only(make: Maker) -> None:
-    vcpu = vcpu_of(make, b"")
-    reader, writer = make.with_rights(vcpu, ZX_RIGHT_READ), make.with_rights(vcpu, ZX_RIGHT_WRITE)
-    assert zx.zx_vcpu_write_state(writer, ZX_VCPU_STATE, VcpuState(rdx=1)) is OK
-    assert zx.zx_vcpu_read_state(reader, ZX_VCPU_STATE) == (OK, VcpuState(rdx=1))
 
 
 def test_a_call_on_another_thread_changes_nothing(make: Maker) -> None:
