@@ -1,0 +1,1 @@
+"""A machine under gdb: `target remote`."""
