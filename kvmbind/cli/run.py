@@ -51,6 +51,7 @@ def register(commands: Commands) -> None:
     add("--screenshot", metavar="FILE.png", help="save the last screen as an image")
     add("--record", metavar="FILE.gif", help="save what the screen shows as a moving image")
     add("--irq", action="append", default=[], type=build_irq, metavar="VECTOR[@HZ]", help=_IRQ_HELP)
+    add("--gdb", type=_host_port, metavar="[HOST:]PORT", help=_GDB_HELP)
     add("--trace", action="store_true", help="print exits and BIOS calls as they happen, on stderr")
     add("--stats", action="store_true", help="print what ran, on stderr")
     add("--json", action="store_true", help="print how it ended as one JSON document, and nothing else on stdout")
@@ -59,6 +60,11 @@ def register(commands: Commands) -> None:
 _IRQ_HELP = (
     "fire an interrupt at the program HZ times a second (1); VECTOR in hexadecimal, 00 to ff; raw:VECTOR for a program "
     "in protected mode; several times"
+)
+
+_GDB_HELP = (
+    "wait for gdb's target remote before the first instruction, at 127.0.0.1 unless HOST says otherwise; PORT 0 is one "
+    "that is free"
 )
 
 
@@ -97,6 +103,13 @@ def _size(text: str) -> int:
         return int(digits[:-1] if shift else digits) << shift
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 640K or 16M") from None
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 0xFFFF:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port, or host:port")
+    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 class Irq(NamedTuple):

@@ -84,6 +84,16 @@ class Session:
             pc.history.on_event = lambda event: print(event, file=self._errors)
         for irq in self._args.irq:
             self._fire(irq)
+        if self._args.gdb is not None:
+            self._listen_for_gdb(*self._args.gdb)
+
+    def _listen_for_gdb(self, host: str, port: int) -> None:
+        try:
+            found_host, found_port = self.machine.listen_for_gdb(host, port)
+        except OSError as error:
+            raise CommandError(f"--gdb {host}:{port}: {error}") from error
+        shown = f"[{found_host}]" if ":" in found_host else found_host
+        print(f"waiting for gdb: target remote {shown}:{found_port}", file=self._errors, flush=True)
 
     def _connect_serial(self, pc: Pc, where: str) -> None:
         if where == "stdio":

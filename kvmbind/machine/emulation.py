@@ -58,8 +58,8 @@ def _fwait(state: State, memory: PhysicalMemory) -> State:
     return general._replace(rip=general.rip + 1), special
 
 
-def _int(state: State, memory: PhysicalMemory) -> State | None:
-    """In protected mode without paging, to a handler of the same privilege; None: another one."""
+def software_interrupt(state: State, memory: PhysicalMemory) -> State | None:
+    """Does INT n in protected mode without paging, to a handler of the same privilege; None: another one."""
     general, special = state
     if not _is_flat_protected(state):
         return None
@@ -140,4 +140,4 @@ def _code_segment(special: SpecialRegisters, selector: int, memory: PhysicalMemo
     return segment if is_code and fits else None
 
 
-_INSTRUCTIONS: dict[int, Instruction] = {_FWAIT: _fwait, _INT: _int, _IRET: _iret}
+_INSTRUCTIONS: dict[int, Instruction] = {_FWAIT: _fwait, _INT: software_interrupt, _IRET: _iret}

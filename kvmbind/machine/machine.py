@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from kvmbind.machine.gdb.server import Server
     from kvmbind.machine.images.image import Format
     from kvmbind.machine.keys import Stroke
     from kvmbind.machine.screen.frames import Frame
@@ -94,6 +95,7 @@ class Machine:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._ending: Ending | None = None
+        self._gdb_server: Server | None = None
         strokes = parse(keys) if keys else []
         self._pc = Pc(loaded, page_up(memory), disks)
         self._typist = Typist(self._pc)
@@ -220,6 +222,8 @@ class Machine:
         with self._lock, contextlib.ExitStack() as ends:
             self._vcpu = None
             ends.callback(self._pc.close)
+            if self._gdb_server is not None:
+                ends.callback(self._gdb_server.close)
             for interrupt in self._interrupts.values():
                 ends.callback(interrupt.close)
 
@@ -332,6 +336,29 @@ class Machine:
             if (vector, raw) not in self._interrupts:
                 self._interrupts[vector, raw] = self._make_interrupt(call, vector, raw)
             return self._interrupts[vector, raw]
+
+    def listen_for_gdb(self, host: str = "127.0.0.1", port: int = 0) -> tuple[str, int]:
+        """Waits, once it has been started, for gdb's `target remote` before the first instruction.
+
+        Args:
+            host: Where to listen. Whoever can connect there owns the guest: loopback unless you mean it.
+            port: 0 is one that is free.
+
+        Returns:
+            The address and port.
+
+        Raises:
+            BadStateError: It was started before, or closed; or it listens already.
+            OSError: It cannot listen there.
+            ZxError: KVM failed.
+        """
+        from kvmbind.machine.gdb.server import Server
+
+        with self._lock:
+            if self._started or self._gdb_server is not None:
+                raise BadStateError("Machine.listen_for_gdb", "call it once, before the machine is started")
+            self._gdb_server = Server(self._pc, host, port)
+            return self._gdb_server.address
 
     def _make_interrupt(self, call: str, vector: int, raw: bool) -> Interrupt:
         bound_to = vector

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kvmbind.abi.errors import (
     BadHandleError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from kvmbind.abi.errors import Access, ZxError
     from kvmbind.abi.structs import PortPacket
+    from kvmbind.kvm.exits import Exit
     from kvmbind.machine.bios.call import Call
     from kvmbind.machine.images.image import Image
 
@@ -52,7 +54,24 @@ _IO_KEY = 0
 _CLOCK_LINE = 8
 _INTERRUPTS_ENABLED = 0x200
 _FIRST_LOOK_NS, _LAST_LOOK_NS, _LOOK_FACTOR = 1_000_000, 100_000_000, 4
+_LONGEST_WAIT_NS = 3600 * 1_000_000_000
 _CONTROLS = {0x07: "", 0x08: "\b", 0x0A: "\n", 0x0D: ""}
+
+
+class Supervisor(Protocol):
+    """Who says when the VCPU runs: a debugger. All of it belongs to the VCPU's thread."""
+
+    def started(self, vcpu: Vcpu) -> None:
+        """Tells which VCPU, before its first instruction."""
+
+    def may_enter(self) -> bool:
+        """Asks whether the VCPU may run now; it is asked again when something was posted, or an alarm was due."""
+
+    def takes(self, exit: Exit) -> bool:
+        """Tells that the VCPU stopped with an exit that is no access; returns whether that was for the supervisor."""
+
+    def ended(self, status: int) -> None:
+        """Tells that the run is over."""
 
 
 class Pc:
@@ -76,6 +95,7 @@ class Pc:
         detail: One sentence more about it.
         registers: Those of that moment.
         steps: How often the VCPU was entered.
+        supervisor: Who says when the VCPU runs, or None.
     """
 
     def __init__(self, image: Image, memory_bytes: int, disks: dict[int, Disk]) -> None:
@@ -88,6 +108,7 @@ class Pc:
         """
         self._alarms = Alarms()
         self._posted: deque[Callable[[], object]] = deque()
+        self._woken = threading.Event()
         self._call: BiosExit | None = None
         self._look_ns = _FIRST_LOOK_NS
         self._is_asleep = False
@@ -101,6 +122,7 @@ class Pc:
         self.detail = ""
         self.registers: dict[str, int] = {}
         self.steps = 0
+        self.supervisor: Supervisor | None = None
         self.guest = Guest.create(irqchip="pc", pit=True)
         try:
             self._vmo = Vmo.create(memory_bytes)
@@ -203,6 +225,7 @@ class Pc:
     def post(self, action: Callable[[], object]) -> None:
         """Calls `action` on the VCPU's thread soon. Any thread may do this."""
         self._posted.append(action)
+        self._woken.set()
         vcpu = self._vcpu
         if vcpu is not None:
             with contextlib.suppress(BadHandleError):  # it has ended in this moment
@@ -217,12 +240,16 @@ class Pc:
         with Vcpu.create(self.guest, self._entry) as vcpu:
             on_start(vcpu)
             self._vcpu = vcpu
+            if self.supervisor is not None:
+                self.supervisor.started(vcpu)
             try:
                 while self.reason is None:
                     self._step(vcpu)
                 self.registers = registers.read(vcpu)
                 if self._call is not None:
                     self.registers |= registers.of_call(self._call)
+                if self.supervisor is not None:
+                    self.supervisor.ended(self.status)
             finally:
                 self._vcpu = None
 
@@ -233,6 +260,9 @@ class Pc:
         now_ns = time.monotonic_ns()
         self._alarms.ring(now_ns)
         if self.reason is not None:
+            return
+        if self.supervisor is not None and not self.supervisor.may_enter():
+            self._wait(now_ns)
             return
         look_ns = _LAST_LOOK_NS if self._is_asleep else self._look_ns
         until_ns = self._alarms.next_ns(now_ns + look_ns)
@@ -248,6 +278,13 @@ class Pc:
             self._stopped(vcpu, error)
         else:
             self._take_packet(vcpu, packet)
+
+    def _wait(self, now_ns: int) -> None:
+        """Sleeps until something is posted, or an alarm is due."""
+        until_ns = self._alarms.next_ns(now_ns + _LONGEST_WAIT_NS)
+        self._woken.clear()
+        if not self._posted:
+            self._woken.wait((until_ns - now_ns) / 1e9)
 
     def _take_packet(self, vcpu: Vcpu, packet: PortPacket) -> None:
         self._look_ns = _FIRST_LOOK_NS
@@ -305,6 +342,8 @@ class Pc:
 
     def _stopped(self, vcpu: Vcpu, error: ZxError) -> None:
         exit = error.exit
+        if exit is not None and self.supervisor is not None and self.supervisor.takes(exit):
+            return
         if exit is not None and emulation.skip(vcpu, exit, self.memory):
             return
         if exit is not None and exit.reason == ExitReason.SHUTDOWN:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kvmbind.cli.run import Irq, build_irq
+from kvmbind.machine.gdb.packets import frame
 
 pytestmark = pytest.mark.kvm
 
@@ -102,6 +105,8 @@ def test_what_cannot_be_started_is_one_line_and_status_1(arguments: tuple[str | 
         ("--irq", "raw:08"),
         ("--irq", "40@0"),
         ("--memory", "lots"),
+        ("--gdb", "70000"),
+        ("--gdb", "localhost:"),
         ("--timeout", "-1"),
     ],
 )
@@ -137,6 +142,48 @@ def test_the_serial_port_may_be_stdio(tmp_path: Path) -> None:
     path = tmp_path / "image.bin"
     path.write_bytes(bytes.fromhex("bafd03 ec a801 74fb baf803 ec ee 3c2e 75ef fa f4"))
     assert run("--headless", "--serial", "stdio", path, stdin=b"abc.").stdout.strip() == b"abc."
+
+
+def waiting_for_gdb(process: subprocess.Popen[bytes]) -> tuple[str, int]:
+    """The address that it tells."""
+    assert process.stderr is not None
+    found = re.fullmatch(rb"waiting for gdb: target remote (127\.0\.0\.1):(\d+)\n", process.stderr.readline())
+    assert found
+    return found[1].decode(), int(found[2])
+
+
+def test_it_waits_for_gdb_and_goes_on_when_gdb_says_so() -> None:
+    arguments = command("--headless", "--gdb", "0", IMAGES / "hello.bin")
+    with (
+        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+        socket.create_connection(waiting_for_gdb(process), TIMEOUT_S) as gdb,
+    ):
+        gdb.sendall(frame(b"?") + frame(b"c"))
+        received = bytearray()
+        while data := gdb.recv(1024):
+            received += data
+        assert frame(b"T05thread:1;") in received
+        assert received.endswith(frame(b"W00"))
+        gdb.close()
+        assert process.communicate(timeout=TIMEOUT_S) == (b"Hello from real mode\n", b"")
+        assert process.returncode == 0
+
+
+def test_ctrl_c_ends_it_while_it_waits_for_gdb() -> None:
+    arguments = command("--headless", "--gdb", "127.0.0.1:0", IMAGES / "hello.bin")
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        waiting_for_gdb(process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) == 130
+
+
+def test_an_address_that_is_taken_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run("--headless", "--gdb", str(port), IMAGES / "hello.bin")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert f"--gdb 127.0.0.1:{port}: ".encode() in done.stderr
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_an_irq_is_a_vector_and_a_rate() -> None:
