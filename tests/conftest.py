@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from kvmbind.kvm.vm import Vm
 
 pytest_plugins = ["pytester"]
+
+# No test depends on how long it takes, whatever else the machine does.
+settings.register_profile("kvmbind", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kvmbind")
 
 #: How long a test waits for what must happen. Nothing depends on how long it really takes.
 DEADLINE_S = 60.0

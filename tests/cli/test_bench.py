@@ -226,7 +226,7 @@ def test_a_slower_report_ends_with_1_for_ci(saved: str, tmp_path: Path, capsys: 
 
     def slower(result):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         turns = tuple(
-            turn._replace(times={name: Distribution(10 * ns for ns in times.samples_ns)
+            turn._replace(times={name: Distribution(10_000 * ns for ns in times.samples_ns)
                                  for name, times in turn.times.items()})
             for turn in result.turns
         )  # fmt: skip
