@@ -12,6 +12,7 @@ enum {
     APIC_SVR_ENABLED = 0x100,
     CPUID_1_ECX_X2APIC = 1 << 21,
 };
+static const uint32_t CPUID_1_ECX_HYPERVISOR = UINT32_C(1) << 31; /* KVM leaves it to who makes the vCPU */
 
 static int set_cpuid(int fd, int system_fd, unsigned id)
 {
@@ -21,7 +22,7 @@ static int set_cpuid(int fd, int system_fd, unsigned id)
     for (uint32_t i = 0; i < table->nent; i++) {
         struct kvm_cpuid_entry2 *entry = &table->entries[i];
         if (entry->function == 1) {
-            entry->ecx |= CPUID_1_ECX_X2APIC;
+            entry->ecx |= CPUID_1_ECX_X2APIC | CPUID_1_ECX_HYPERVISOR;
             entry->ebx = (entry->ebx & 0x00ffffff) | id << 24;
         } else if (entry->function == 0xb || entry->function == 0x1f) {
             entry->edx = id;

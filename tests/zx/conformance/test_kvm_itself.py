@@ -23,7 +23,7 @@ GENERAL_PROTECTION = 13
 CPUID, RDMSR, WRMSR, PAUSE = "0fa2", "0f32", "0f30", "f390"
 APIC_BASE, NO_MSR, ICR = 0x1B, 0x12345, 0x830
 X2APIC_MODE, APIC_ENABLED = 1 << 10, 1 << 11
-XSAVE = 1 << 26
+XSAVE, HYPERVISOR, X2APIC = 1 << 26, 1 << 31, 1 << 21
 NE, PG = 1 << 5, 1 << 31
 CR4_RESERVED = 1 << 15
 # mov ebx, cr0; mov edx, ebx; or edx, 20h; mov cr0, edx; mov eax, cr0
@@ -42,6 +42,16 @@ IGNORES_MSRS = IGNORE_MSRS.exists() and IGNORE_MSRS.read_text(encoding="ascii").
 def real() -> Iterator[Reporter]:
     with contextlib.ExitStack() as opened:
         yield Reporter(opened, "real")
+
+
+def test_cpuid_says_that_there_is_a_hypervisor_and_an_x2apic(real: Reporter) -> None:
+    features = real.run(CPUID, rax=1)
+    assert features.rcx & (HYPERVISOR | X2APIC) == HYPERVISOR | X2APIC
+
+
+def test_cpuid_has_the_apic_id(real: Reporter) -> None:
+    ids = [real.run(CPUID, rax=1).rbx >> 24 & 0xFF for _ in range(2)]
+    assert ids[1] == ids[0] + 1
 
 
 def test_a_known_msr_is_emulated(real: Reporter) -> None:
