@@ -29,13 +29,15 @@ start:
         jmp     2b
 3:      int     $0x20
 
-tick:   push    %ax
+tick:   cmpb    $TICKS, %cs:count
+        jae     4f                      // the text is being shown
+        push    %ax
         incb    %cs:count
         mov     $'.', %al
         mov     $0x0E, %ah
         int     $0x10
         pop     %ax
-        iretw
+4:      iretw
 
 count:  .byte   0
 text:   .asciz  " ten ticks\r\n"
