@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
 FAILED = 1
 INTERRUPTED = 130
@@ -45,6 +49,26 @@ def run_to_status(name: str, run: Callable[[], int], errors: TextIO) -> int:
             _give_stdout_up()
         print(f"{name}: {sentence}", file=errors)
         return FAILED
+
+
+@contextmanager
+def unwound_by_signals() -> Iterator[None]:
+    """Makes SIGTERM and SIGHUP end the command as Ctrl-C does, so that it puts its files away, but where ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    try:
+        for number in numbers:
+            signal.signal(number, _exit)
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)  # as a shell shows it
 
 
 def _sentence(error: Exception) -> str | None:

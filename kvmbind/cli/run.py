@@ -51,6 +51,7 @@ def register(commands: Commands) -> None:
     add("--screenshot", metavar="FILE.png", help="save the last screen as an image")
     add("--record", metavar="FILE.gif", help="save what the screen shows as a moving image")
     add("--irq", action="append", default=[], type=build_irq, metavar="VECTOR[@HZ]", help=_IRQ_HELP)
+    add("--irq-socket", metavar="PATH", help=_IRQ_SOCKET_HELP)
     add("--gdb", type=_host_port, metavar="[HOST:]PORT", help=_GDB_HELP)
     add("--trace", action="store_true", help="print exits and BIOS calls as they happen, on stderr")
     add("--stats", action="store_true", help="print what ran, on stderr")
@@ -62,6 +63,11 @@ _IRQ_HELP = (
     "in protected mode; several times"
 )
 
+_IRQ_SOCKET_HELP = (
+    "give the eventfd of each --irq to every program that connects to this Unix socket; an --irq without @HZ is fired "
+    "by nobody else"
+)
+
 _GDB_HELP = (
     "wait for gdb's target remote before the first instruction, at 127.0.0.1 unless HOST says otherwise; PORT 0 is one "
     "that is free"
@@ -69,9 +75,10 @@ _GDB_HELP = (
 
 
 def _run(args: argparse.Namespace) -> int:
+    from kvmbind.cli.failures import unwound_by_signals
     from kvmbind.cli.session import Session
 
-    with Session(args, sys.stdout, sys.stderr) as session:
+    with unwound_by_signals(), Session(args, sys.stdout, sys.stderr) as session:
         return session.run()
 
 
@@ -117,14 +124,19 @@ class Irq(NamedTuple):
 
     vector: int
     is_raw: bool  # bound to the vector itself
-    hz: float
+    hz: float | None  # None: nobody has said
+
+    @property
+    def name(self) -> str:
+        """As it is named on the command line: "40", "raw:80"."""
+        return f"{'raw:' if self.is_raw else ''}{self.vector:02x}"
 
 
 def build_irq(text: str) -> Irq:
     """Returns what VECTOR[@HZ] says."""
     name, at, rate = text.partition("@")
     raw, vector = name.startswith("raw:"), _hex(name.removeprefix("raw:"))
-    hz = float(rate) if at else 1.0
-    if not (0x10 if raw else 0) <= vector <= 0xFF or not 0 < hz <= 1e6:
+    hz = float(rate) if at else None
+    if not (0x10 if raw else 0) <= vector <= 0xFF or not (hz is None or 0 < hz <= 1e6):
         raise argparse.ArgumentTypeError(f"{text!r} is no vector up to ff, and @ a rate up to 1000000 Hz")
     return Irq(vector, raw, hz)

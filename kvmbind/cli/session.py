@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
     from kvmbind.cli.run import Irq
     from kvmbind.machine.pc import Pc
+    from kvmbind.objects.interrupt import Interrupt
 
+_HZ = 1.0
 _READ_SIZE = 4096
 
 
@@ -82,8 +85,7 @@ class Session:
         self._connect_serial(pc, self._args.serial)
         if self._args.trace:
             pc.history.on_event = lambda event: print(event, file=self._errors)
-        for irq in self._args.irq:
-            self._fire(irq)
+        self._connect_interrupts(self._args.irq, self._args.irq_socket)
         if self._args.gdb is not None:
             self._listen_for_gdb(*self._args.gdb)
 
@@ -128,14 +130,34 @@ class Session:
 
         threading.Thread(target=read, name="kvmbind-serial", daemon=True).start()
 
-    def _fire(self, irq: Irq) -> None:
-        interrupt = self.machine.interrupt(irq.vector, raw=irq.is_raw)
+    def _connect_interrupts(self, irqs: list[Irq], socket_path: str | None) -> None:
+        interrupts = [(irq, self.machine.interrupt(irq.vector, raw=irq.is_raw)) for irq in irqs]
+        if socket_path is not None:
+            self._give_away(socket_path, [(irq.name, interrupt.fileno()) for irq, interrupt in interrupts])
+        for irq, interrupt in interrupts:
+            hz = (_HZ if socket_path is None else None) if irq.hz is None else irq.hz
+            if hz is not None:
+                self._fire(irq.name, interrupt, hz)
 
+    def _give_away(self, path: str, fds: list[tuple[str, int]]) -> None:
+        from kvmbind.cli.irq_socket import FDS_MAX, IrqSocket
+
+        if not 1 <= len(fds) <= FDS_MAX:
+            raise CommandError(f"--irq-socket gives away the eventfds of 1 to {FDS_MAX} --irq; there are {len(fds)}")
+        try:
+            given = IrqSocket(path, fds)
+        except OSError as error:
+            reason = "something is there already" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+            raise CommandError(f"--irq-socket {path}: {reason}") from error
+        self._parts.callback(given.close)
+        print(f"eventfds of {' '.join(name for name, _ in fds)}: {path}", file=self._errors, flush=True)
+
+    def _fire(self, name: str, interrupt: Interrupt, hz: float) -> None:
         def fire() -> None:
-            while not self._done.wait(1 / irq.hz):
+            while not self._done.wait(1 / hz):
                 interrupt.trigger()
 
-        thread = threading.Thread(target=fire, name=f"kvmbind-irq-{irq.vector:02x}", daemon=True)
+        thread = threading.Thread(target=fire, name=f"kvmbind-irq-{name}", daemon=True)
         thread.start()
         self._parts.callback(thread.join)
 

@@ -188,8 +188,8 @@ def test_an_address_that_is_taken_is_one_line() -> None:
 
 def test_an_irq_is_a_vector_and_a_rate() -> None:
     assert build_irq("40@2.5") == Irq(0x40, is_raw=False, hz=2.5)
-    assert build_irq("raw:80") == Irq(0x80, is_raw=True, hz=1.0)
-    assert build_irq("0") == Irq(0, is_raw=False, hz=1.0)
+    assert build_irq("raw:80") == Irq(0x80, is_raw=True, hz=None)
+    assert build_irq("0") == Irq(0, is_raw=False, hz=None)
 
 
 def test_it_imports_nothing_heavy() -> None:
