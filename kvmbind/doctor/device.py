@@ -6,11 +6,13 @@ import errno
 import fcntl
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvmbind.doctor.findings import Finding
 from kvmbind.doctor.module import loaded
+from kvmbind.kvm import probe
+from kvmbind.kvm.refusals import API, API_VERSION, NOT_KVM, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,23 +20,19 @@ if TYPE_CHECKING:
 
     from kvmbind.doctor.place import Files, Place
 
-_KVM_GET_API_VERSION = 0xAE00
 _KVM_CREATE_VM = 0xAE01
-_API_VERSION = 12  # the only one since Linux 2.6.22
 
 
 @contextmanager
 def opened(path: str) -> Iterator[tuple[int, OSError | None]]:
     """Opens the device for reading and writing, and closes it at the end. The second value is why it did not open."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as os_error:
-        yield -1, os_error
-        return
-    try:
+    with ExitStack() as stack:
+        try:
+            fd = stack.enter_context(probe.opened(path))
+        except OSError as os_error:
+            yield -1, os_error
+            return
         yield fd, None
-    finally:
-        os.close(fd)
 
 
 class Node(NamedTuple):
@@ -93,28 +91,31 @@ def refusal(os_error: OSError, node: Node | None, place: Place, files: Files) ->
         files: Where to look for KVM's modules.
     """
     path = os.fspath(os_error.filename)
-    if os_error.errno in (errno.ENOENT, errno.ENXIO, errno.ENODEV):
+    number = os_error.errno or 0
+    fault = refusal_of(number).fault
+    if fault == "absent":
         missing = "does not exist" if node is None else "has no driver"
         fault = _why_no_device(place, files)
         return Finding.wrong("device", f"{path} {missing}: {_ABSENT[fault]}", fault, place, device=path)
-    if os_error.errno == errno.EACCES and node is not None:
-        return _denied(node, place)
-    fault = _FAULTS.get(os_error.errno or 0, "device-error")
-    summary = f"{path} does not open: {os_error.strerror} ({errno.errorcode.get(os_error.errno or 0)})"
+    if fault == "denied":
+        if node is not None:
+            return _denied(node, place)
+        fault = "security-module"  # not even its mode may be looked at
+    summary = f"{path} does not open: {os_error.strerror} ({errno.errorcode.get(number)})"
     return Finding.wrong("device", summary, fault, place, device=path)
 
 
 def examine(fd: int, path: str, place: Place) -> Iterator[Finding]:
     """Yields whether an open device is KVM's, and whether it makes a virtual machine."""
     try:
-        version = fcntl.ioctl(fd, _KVM_GET_API_VERSION)
+        version = probe.api_version(fd)
     except OSError as os_error:
         summary = f"{path} is not KVM's device: {os_error.strerror}"
-        yield Finding.wrong("api", summary, "not-kvm", place, device=path)
+        yield Finding.wrong("api", summary, NOT_KVM.fault, place, device=path)
         return
-    if version != _API_VERSION:
-        summary = f"{path} speaks version {version} of KVM's API, not {_API_VERSION}"
-        yield Finding.wrong("api", summary, "api-version", place, version=version)
+    if version != API_VERSION:
+        summary = f"{path} speaks version {version} of KVM's API, not {API_VERSION}"
+        yield Finding.wrong("api", summary, API.fault, place, version=version)
         return
     yield Finding.fine("api", f"version {version}", version=version)
     yield _make_vm(fd, path, place)
@@ -132,12 +133,6 @@ def _make_vm(fd: int, path: str, place: Place) -> Finding:
         return Finding.fine("vm", "KVM makes a virtual machine")
 
 
-_FAULTS = {
-    errno.EACCES: "security-module",
-    errno.EPERM: "device-rule",
-    errno.EMFILE: "no-fds",
-    errno.ENFILE: "no-fds",
-}
 _ABSENT = {
     "not-passed-in": "the host has KVM, and this container was not given it",
     "no-node": "KVM's module is loaded, but there is no file for it",

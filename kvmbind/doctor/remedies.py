@@ -1,11 +1,14 @@
 """What to do about each fault, by place. docs/troubleshooting.md is made from this table.
 
-A line that starts with "$ " is a command. Names in braces are facts of the finding, or of the place: {module}.
+A line that starts with "$ " is a command. Names in braces are facts of the finding, or of the place: {module}. What an
+exception says too comes from `kvmbind.kvm.refusals`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+
+from kvmbind.kvm.refusals import API, JOIN_GROUP, LACKING, RAISE_FD_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +23,12 @@ class Remedy(NamedTuple):
     steps: Mapping[str, tuple[str, ...]]
 
 
+def _sentence(remedy: str) -> str:
+    return f"{remedy[0].upper()}{remedy[1:]}."
+
+
+_JOIN_KVM = f"$ {JOIN_GROUP.format(group='kvm')}"
+_MAKE_AND_JOIN_KVM = f"$ sudo groupadd --force --system kvm && {JOIN_GROUP.format(group='kvm')}"
 _UDEV_RULE = (
     """$ echo 'KERNEL=="kvm", GROUP="kvm", MODE="{mode}", OPTIONS+="static_node=kvm"' """
     "| sudo tee /etc/udev/rules.d/99-kvm.rules",
@@ -60,7 +69,7 @@ _WSL_NESTING = (
 )
 _WSL_PERMISSION = (
     "Let WSL open the device to your group at each start:",
-    "$ sudo groupadd --force --system kvm && sudo usermod -aG kvm $USER",
+    _MAKE_AND_JOIN_KVM,
     "in /etc/wsl.conf:",
     "    [boot]",
     "    command = /bin/sh -c 'chgrp kvm /dev/kvm && chmod 660 /dev/kvm'",
@@ -152,7 +161,7 @@ REMEDIES: Mapping[str, Remedy] = {
                 "$ docker run --device {device} --group-add {gid} ...",
             ),
             "podman": _PODMAN,
-            "any": ("$ sudo usermod -aG {group} $USER", "then log in again."),
+            "any": (f"$ {JOIN_GROUP}", "then log in again."),
         },
     ),
     "login-again": Remedy(
@@ -176,7 +185,7 @@ REMEDIES: Mapping[str, Remedy] = {
             "debian": (
                 "The package udev brings the rule and the group kvm:",
                 "$ sudo apt-get install udev && sudo udevadm trigger --name-match=kvm --settle",
-                "$ sudo usermod -aG kvm $USER",
+                _JOIN_KVM,
                 "then log in again. Without that package:",
                 *(line.replace("{mode}", "0660") for line in _UDEV_RULE),
             ),
@@ -185,7 +194,7 @@ REMEDIES: Mapping[str, Remedy] = {
                 "$ sudo dnf install systemd-udev && sudo udevadm trigger --name-match=kvm --settle",
             ),
             "any": (
-                "$ sudo groupadd --force --system kvm && sudo usermod -aG kvm $USER",
+                _MAKE_AND_JOIN_KVM,
                 *(line.replace("{mode}", "0660") for line in _UDEV_RULE),
                 "then log in again.",
             ),
@@ -224,7 +233,7 @@ REMEDIES: Mapping[str, Remedy] = {
     ),
     "no-fds": Remedy(
         "No file descriptor is left.",
-        {"any": ("$ ulimit -n $(ulimit -Hn)", "or, where the system has none left:", "$ sudo sysctl fs.file-max")},
+        {"any": (f"$ {RAISE_FD_LIMIT}", "or, where the system has none left:", "$ sudo sysctl fs.file-max")},
     ),
     "device-error": Remedy(
         "The device does not open, for a reason of its own.",
@@ -242,7 +251,7 @@ REMEDIES: Mapping[str, Remedy] = {
     ),
     "api-version": Remedy(
         "The device speaks another version of KVM's API than 12, the only one since Linux 2.6.22.",
-        {"any": ("Use the KVM of Linux itself.",)},
+        {"any": (_sentence(API.remedy),)},
     ),
     "busy": Remedy(
         "Another hypervisor holds the CPU's virtualization.",
@@ -265,7 +274,7 @@ REMEDIES: Mapping[str, Remedy] = {
     ),
     "old-kernel": Remedy(
         "KVM lacks something that every guest needs.",
-        {"any": ("Use an x86-64 host with Linux 4.18 or newer and its own KVM.",)},
+        {"any": (_sentence(LACKING.remedy),)},
     ),
     "capability": Remedy(
         "KVM lacks something that some guests need.",

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 
 from kvmbind._shim import lib
 from kvmbind.kvm.calls import check
 from kvmbind.kvm.capabilities import REQUIRED
 from kvmbind.kvm.descriptors import Descriptor
+from kvmbind.kvm.refusals import lacks, refused
 
 NR_VCPUS_MAX = 66
 NR_MEMSLOTS = 10
 IRQ_ROUTING = 25
-
-_REMEDIES = {
-    errno.ENOENT: "{device} does not exist: load kvm_intel or kvm_amd (sudo modprobe), switch virtualization on in the "
-    "firmware or in the outer hypervisor, or give a container --device {device}",
-    errno.EACCES: "{device} may not be opened: join its group (sudo usermod -aG kvm $USER, then log in again)",
-    errno.EPROTO: "{device} does not speak version 12 of the KVM API: use Linux's own KVM",
-    errno.ENOTTY: "{device} is no KVM device: name the one that is, usually /dev/kvm",
-}
-_REMEDIES[errno.EPERM] = _REMEDIES[errno.EACCES]
-_REMEDIES[errno.ENXIO] = _REMEDIES[errno.ENODEV] = _REMEDIES[errno.ENOENT]
 
 
 class System(Descriptor):
@@ -43,9 +33,7 @@ class System(Descriptor):
         try:
             super().__init__("open", lambda slot: lib.kb_system_open(slot, os.fsencode(device)))
         except OSError as error:
-            number = error.errno or 0
-            remedy = _REMEDIES.get(number, "{device} cannot be opened: " + os.strerror(number))
-            raise OSError(number, remedy.format(device=device)) from error
+            raise refused(error.errno or 0, device) from error
         try:
             self._require_capabilities()
             self.run_size = check(lib.kb_vcpu_run_size(self.fd), "KVM_GET_VCPU_MMAP_SIZE")
@@ -55,13 +43,9 @@ class System(Descriptor):
             raise
 
     def _require_capabilities(self) -> None:
-        for number, name, purpose in REQUIRED:
-            if self.capability(number) <= 0:
-                raise OSError(
-                    errno.EOPNOTSUPP,
-                    f"{self.device} lacks {name}, needed {purpose}: use an x86-64 host with Linux 4.18 or newer "
-                    "and its own KVM",
-                )
+        for capability in REQUIRED:
+            if self.capability(capability.number) <= 0:
+                raise lacks(capability, self.device)
 
     def capability(self, number: int) -> int:
         """Returns what KVM_CHECK_EXTENSION answers for a KVM_CAP_* number: 0 if it is not there."""

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-from typing import Final
 
+from kvmbind.kvm import probe
 from kvmbind.kvm.capabilities import OPTIONAL, REQUIRED
-
-_KVM_GET_API_VERSION: Final = 0xAE00
-_KVM_CHECK_EXTENSION: Final = 0xAE03
-_API_VERSION: Final = 12  # the only one since Linux 2.6.22; user space must refuse any other
+from kvmbind.kvm.refusals import lacks, refused
 
 
 def find_problem(device: str) -> str | None:
@@ -24,48 +19,22 @@ def find_problem(device: str) -> str | None:
         device: path of the device, ``/dev/kvm``.
 
     Returns:
-        One sentence, or None when KVM works.
+        One sentence, that of the error which making a guest would raise; or None when KVM works.
     """
     try:
-        fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return (
-            f"{device} does not exist: load kvm_intel or kvm_amd, with virtualization enabled in the firmware"
-            f" (in a virtual machine: nested virtualization; in a container: --device {device})"
-        )
-    except PermissionError as error:
-        if error.errno == errno.EPERM:  # not the file's mode: a container's device rules
-            return f"{device} may not be opened in this container: start it with --device {device}"
-        return f"{device} may not be opened by this user: sudo usermod -aG kvm $USER, then log in again"
+        with probe.opened(device) as fd:
+            probe.require_version(fd)
+            missing = next((each for each in REQUIRED if probe.capability(fd, each.number) <= 0), None)
     except OSError as error:
-        return f"{device} cannot be opened ({error.strerror}): load kvm_intel or kvm_amd"
-    try:
-        return _find_problem_of(fd, device)
-    finally:
-        os.close(fd)
-
-
-def _find_problem_of(fd: int, device: str) -> str | None:
-    try:
-        version = fcntl.ioctl(fd, _KVM_GET_API_VERSION)
-    except OSError as error:
-        return f"{device} is not KVM's device ({error.strerror}): remove it, then load kvm_intel or kvm_amd"
-    if version != _API_VERSION:
-        return f"{device} has KVM's API version {version}, not {_API_VERSION}: run a mainline kernel's KVM"
-    for number, name, purpose in REQUIRED:
-        if fcntl.ioctl(fd, _KVM_CHECK_EXTENSION, number) <= 0:
-            return f"{device} lacks {name}, needed {purpose}: use an x86-64 host with Linux 4.18 or newer"
-    return None
+        return refused(error.errno or 0, device).strerror
+    return lacks(missing, device).strerror if missing else None
 
 
 def describe(device: str) -> str:
     """Says what a ``device`` that works is: its module, its version, and what it lacks of what some guests need."""
-    fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        version = fcntl.ioctl(fd, _KVM_GET_API_VERSION)
-        lacking = [name for number, name, _ in OPTIONAL if fcntl.ioctl(fd, _KVM_CHECK_EXTENSION, number) <= 0]
-    finally:
-        os.close(fd)
+    with probe.opened(device) as fd:
+        version = probe.api_version(fd)
+        lacking = [each.name for each in OPTIONAL if probe.capability(fd, each.number) <= 0]
     parts = [_module() or device, f"API {version}"]
     if lacking:
         parts.append(f"lacks {', '.join(lacking)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import kvmbind.doctor
 from kvmbind.doctor import Place
 from kvmbind.doctor.remedies import REMEDIES, remedy_for
+from kvmbind.kvm import refusals
 
 KEYS = {"github", "gitlab", "wsl2", "docker", "podman", "kubernetes", "lxc", "nspawn", "container", "debian", "fedora"}
 FACTS = {"device": "/dev/kvm", "group": "kvm", "gid": 104, "hard": "65536", "python": "python3"}
@@ -40,6 +42,13 @@ def test_no_remedy_is_for_a_place_that_nothing_is_recognized_as() -> None:
 
 def test_every_fault_that_the_doctor_can_find_has_a_remedy_and_no_remedy_is_without_a_fault() -> None:
     folder = Path(kvmbind.doctor.__file__).parent
-    source = "".join(path.read_text() for path in folder.glob("*.py") if path.name != "remedies.py")
+    files = [*(path for path in folder.glob("*.py") if path.name != "remedies.py"), Path(refusals.__file__)]
+    source = "".join(path.read_text() for path in files)
     words = set(re.findall(r'"([a-z-]+)"', source))
     assert set(REMEDIES) <= words
+
+
+def test_every_fault_that_an_exception_can_name_is_the_doctors_or_one_that_it_tells_apart() -> None:
+    faults = {refusals.refusal_of(number).fault for number in errno.errorcode}
+    assert faults - {"absent", "denied"} <= set(REMEDIES)
+    assert refusals.LACKING.fault in REMEDIES

@@ -39,7 +39,7 @@ def test_without_a_device_the_sentence_says_how_to_get_one(name: str, tmp_path: 
     device = tmp_path / "kvm"
     assert complaint(name, "--device", str(device)) == (
         f"{device} does not exist: load kvm_intel or kvm_amd (sudo modprobe), switch virtualization on in the firmware "
-        f"or in the outer hypervisor, or give a container --device {device}"
+        f"or in the outer hypervisor, or give a container --device {device}; kvmbind doctor tells which"
     )
 
 
@@ -53,7 +53,8 @@ def test_without_permission_the_sentence_names_the_group_to_join(name: str, tmp_
         device.touch(mode=0)
     user = ["--user", str(NOBODY)] if becomes_nobody else []
     assert complaint(name, "--device", str(device), *user) == (
-        f"{device} may not be opened: join its group (sudo usermod -aG kvm $USER, then log in again)"
+        f"{device} may not be opened: join its group (sudo usermod -aG kvm $USER, then log in again); "
+        "kvmbind doctor tells if it is something else"
     )
 
 

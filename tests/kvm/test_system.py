@@ -74,9 +74,10 @@ def test_no_permission_is_an_error_that_names_the_group_to_join(tmp_path: Path) 
     [
         (errno.ENODEV, "load kvm_intel or kvm_amd"),
         (errno.ENXIO, "load kvm_intel or kvm_amd"),
-        (errno.EPERM, "join its group"),
-        (errno.EPROTO, "does not speak version 12 of the KVM API: use Linux's own KVM"),
-        (errno.EMFILE, f"cannot be opened: {os.strerror(errno.EMFILE)}"),
+        (errno.EPERM, "may not be opened in this container: start it with --device /dev/somewhere"),
+        (errno.EPROTO, "does not speak version 12 of KVM's API: use Linux's own KVM"),
+        (errno.EMFILE, f"cannot be opened: {os.strerror(errno.EMFILE)}: close files, or raise the limit (ulimit -n"),
+        (errno.EIO, f"cannot be opened: {os.strerror(errno.EIO)}: kvmbind doctor looks into it"),
     ],
     ids=errno.errorcode.get,
 )
