@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -40,6 +41,12 @@ ENTRY = 0x1000
 COUNTS = 0x8000
 READY = 0x7000
 MEMORY = 1 << 20
+
+
+def pytest_configure() -> None:
+    """Lets Ctrl-C be tried where a shell runs the tests in its background: what it starts there ignores SIGINT."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Guests that run
