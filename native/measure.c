@@ -60,10 +60,9 @@ static void raw_close(struct raw_guest *raw)
 
 static int raw_map(struct raw_guest *raw, const void *image, size_t image_size)
 {
-    raw->memory_fd = memfd_create("measure", MFD_CLOEXEC);
-    if (raw->memory_fd < 0 || ftruncate(raw->memory_fd, (off_t)raw->size) < 0)
-        return -errno;
-    int result = kb_map(raw->memory_fd, 0, raw->size, &raw->memory);
+    int result = kb_memfd_open(&raw->memory_fd, "measure", raw->size, false);
+    if (result >= 0)
+        result = kb_map(raw->memory_fd, 0, raw->size, &raw->memory);
     if (result < 0)
         return result;
     memcpy((char *)raw->memory + RAW_ENTRY, image, image_size);

@@ -1,4 +1,4 @@
-"""Limits that let a guest start and trip it later: rlimits, cgroups, sysctls."""
+"""Limits that let a guest start and trip it later: rlimits, cgroups."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _UNLIMITED = resource.RLIM_INFINITY
 
 def examine(place: Place, files: Files) -> Iterator[Finding]:
     """Yields the limits that are too tight, or that none is."""
-    findings = [*_rlimits(place), *_cgroups(place, files), *_sysctls(place, files)]
-    yield from findings or [Finding.fine("limits", "no rlimit, cgroup or sysctl is in the way")]
+    findings = [*_rlimits(place), *_cgroups(place, files)]
+    yield from findings or [Finding.fine("limits", "no rlimit or cgroup is in the way")]
 
 
 def _rlimits(place: Place) -> Iterator[Finding]:
@@ -47,11 +47,6 @@ def _cgroups(place: Place, files: Files) -> Iterator[Finding]:
     room = _room(files, "memory", names)
     if room is not None and room < _ENOUGH_MEMORY:
         yield Finding.warning("limits", f"room for {room >> 20} MiB more memory", "memory", place, room=room)
-
-
-def _sysctls(place: Place, files: Files) -> Iterator[Finding]:
-    if files.text("proc/sys/vm/memfd_noexec") == "2":
-        yield Finding.wrong("limits", "vm.memfd_noexec is 2: no memory for guests", "memfd-noexec", place)
 
 
 def _is_below(limit: int, enough: int) -> bool:

@@ -314,10 +314,6 @@ REMEDIES: Mapping[str, Remedy] = {
             )
         },
     ),
-    "memfd-noexec": Remedy(
-        "The system refuses memfds that could be executed (vm.memfd_noexec=2), and guest memory is one.",
-        {"any": ("$ sudo sysctl vm.memfd_noexec=1",)},
-    ),
     "nofile": Remedy(
         "This process may have few file descriptors open. A guest with a VCPU needs ten, each interrupt one or two.",
         {

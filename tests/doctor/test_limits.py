@@ -91,15 +91,9 @@ def test_a_full_cgroup_or_one_above_it_is_a_warning(
     assert rooms == ([] if fault is None else [(fault, room)])
 
 
-def test_memory_that_may_not_be_executable_is_a_fault(make_files: MakeFiles, debian: Place) -> None:
-    findings = limits.examine(debian, make_files(proc__sys__vm__memfd_noexec="2\n"))
-    (fault,) = [finding for finding in findings if finding.level is Level.FAULT]
-    assert (fault.fault, fault.remedy) == ("memfd-noexec", ("$ sudo sysctl vm.memfd_noexec=1",))
-
-
 def test_a_machine_without_tight_limits_says_so(
     make_files: MakeFiles, debian: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     (finding,) = limits.examine(debian, make_files())
-    assert finding == Finding.fine("limits", "no rlimit, cgroup or sysctl is in the way")
+    assert finding == Finding.fine("limits", "no rlimit or cgroup is in the way")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import gc
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -107,3 +112,61 @@ def test_memory_that_cannot_be_had_leaves_no_fd() -> None:
     with pytest.raises((OSError, OverflowError)):
         Memory(2**64)
     assert os.listdir("/proc/self/fd") == before
+
+
+F_SEAL_EXEC = 0x20  # <linux/fcntl.h>; fcntl has no name for it
+
+# Seccomp plays another kernel, whose memfd_create refuses MFD_NOEXEC_SEAL with an errno, or what comes without it.
+ANOTHER_KERNEL = """
+import ctypes, struct, sys
+from kvmbind.kvm.memory import Memory
+
+with_the_flag, number = sys.argv[1] == "with", int(sys.argv[2])
+rules = [
+    (0x20, 0, 0, 0),  # the number of the system call
+    (0x15, 0, 2, 319),  # another than memfd_create is let through
+    (0x20, 0, 0, 24),  # its flags
+    (0x45, with_the_flag, not with_the_flag, 8),  # MFD_NOEXEC_SEAL
+    (0x06, 0, 0, 0x7FFF0000),  # SECCOMP_RET_ALLOW
+    (0x06, 0, 0, 0x00050000 | number),  # SECCOMP_RET_ERRNO
+]
+text = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *rule) for rule in rules))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(rules), ctypes.addressof(text)))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+assert libc.prctl(22, 2, program) == 0, ctypes.get_errno()  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+try:
+    memory = Memory(4096)
+    memory.write(b"guest", 0)
+    print(memory.read(0, 5).decode())
+except OSError as error:
+    print(error)
+"""
+
+
+def on_another_kernel(refused: str, number: int) -> str:
+    """Makes a memfd where those with the flag, or without it, are refused; returns what is read from it."""
+    command = [sys.executable, "-c", ANOTHER_KERNEL, refused, str(number)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_kernel_that_does_not_know_how_to_forbid_execution_makes_one_without() -> None:
+    assert on_another_kernel("with", errno.EINVAL) == "guest"
+
+
+def test_a_kernel_that_refuses_what_could_be_executed_makes_one() -> None:
+    assert on_another_kernel("without", errno.EACCES) == "guest"
+
+
+def test_any_other_refusal_is_told() -> None:
+    assert os.strerror(errno.EMFILE) in on_another_kernel("with", errno.EMFILE)
+
+
+@pytest.mark.parametrize("resizable", [False, True])
+def test_nobody_can_make_it_executable_where_the_kernel_knows_of_that(resizable: bool) -> None:
+    memory = Memory(SIZE, resizable=resizable)
+    knows = Path("/proc/sys/vm/memfd_noexec").exists()
+    sealed = bool(fcntl.fcntl(memory.fd, fcntl.F_GET_SEALS) & F_SEAL_EXEC)
+    executable = bool(os.fstat(memory.fd).st_mode & 0o111)
+    assert (sealed, executable) == (knows, not knows)
+    memory.close()
