@@ -16,11 +16,15 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "from_
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"kvmbind {version}"
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
+highlight_language = "none"  # a block without a language is output
 
 default_role = "code"  # single backticks in docstrings are names
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

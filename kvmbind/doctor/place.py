@@ -38,10 +38,17 @@ class Files(NamedTuple):
 class Place(NamedTuple):
     """Where a process runs.
 
-    kernel: the release, "6.1.0-26-amd64". distribution: its own name of itself. family: "debian", "fedora" or "other".
-    container: "docker", "podman", "kubernetes", "lxc", "nspawn", "other", or "" outside any. rootless: whether the
-    container's users are another's. ci: "github", "gitlab" or "". vendor: "intel", "amd" or "other".
-    virtualization: whether the CPU offers it (vmx, svm). hypervisor: whether this is itself a virtual machine.
+    Attributes:
+        kernel: The release: "6.1.0-26-amd64".
+        distribution: Its own name of itself.
+        family: "debian", "fedora" or "other".
+        container: "docker", "podman", "kubernetes", "lxc", "nspawn", "other", or "" outside any.
+        rootless: Whether the container's users are another's.
+        ci: "github", "gitlab" or "".
+        wsl: Whether this is WSL.
+        vendor: The CPU's: "intel", "amd" or "other".
+        virtualization: Whether the CPU offers it (vmx, svm).
+        hypervisor: Whether this is itself a virtual machine.
     """
 
     kernel: str
