@@ -14,6 +14,16 @@ uint64_t kb_tsc(void)
     return __builtin_ia32_rdtscp(&aux);
 }
 
+/* The timer that keeps the main thread looking at its signals may come at any time. */
+static int run(int vcpu_fd)
+{
+    int result;
+    do
+        result = kb_ioctl(vcpu_fd, KVM_RUN, NULL);
+    while (result == -EINTR);
+    return result;
+}
+
 /* ns: of each of `rounds` returns of KVM_RUN. The vCPU belongs to the calling thread and does nothing but OUT, or stores
  * to what is no memory. */
 int kb_measure_exits(struct kb_vcpu *vcpu, unsigned rounds, uint64_t *ns)
@@ -22,9 +32,7 @@ int kb_measure_exits(struct kb_vcpu *vcpu, unsigned rounds, uint64_t *ns)
     vcpu->run->immediate_exit = 0;
     for (unsigned round = 0; round < rounds && result >= 0; round++) {
         int64_t start = kb_now_ns();
-        do
-            result = kb_ioctl(vcpu->fd, KVM_RUN, NULL);
-        while (result == -EINTR);
+        result = run(vcpu->fd);
         ns[round] = (uint64_t)(kb_now_ns() - start);
         uint32_t reason = vcpu->run->exit_reason;
         if (result >= 0 && reason != KVM_EXIT_IO && reason != KVM_EXIT_MMIO)
@@ -38,6 +46,7 @@ struct raw_guest {
     int memory_fd;
     struct kb_vm vm;
     struct kb_vcpu vcpu;
+    struct kb_cpuid cpuid;
     void *memory;
     size_t size;
     pthread_t thread;
@@ -52,6 +61,7 @@ static void raw_close(struct raw_guest *raw)
         kb_vcpu_close(&raw->vcpu);
     if (raw->vm.fd >= 0)
         kb_vm_close(&raw->vm);
+    kb_cpuid_free(&raw->cpuid);
     if (raw->memory != NULL)
         munmap(raw->memory, raw->size);
     if (raw->memory_fd >= 0)
@@ -80,7 +90,9 @@ static int raw_open(struct raw_guest *raw, int system_fd, size_t size, const voi
     if (result >= 0)
         result = raw_map(raw, image, image_size);
     if (result >= 0)
-        result = kb_vcpu_open(&raw->vcpu, &raw->vm, system_fd, 0, true, (size_t)run_size);
+        result = kb_cpuid_read(&raw->cpuid, system_fd);
+    if (result >= 0)
+        result = kb_vcpu_open(&raw->vcpu, &raw->vm, &raw->cpuid, 0, true, (size_t)run_size);
     return result < 0 ? result : kb_vcpu_start_real(&raw->vcpu, RAW_ENTRY);
 }
 
@@ -89,7 +101,7 @@ static int one_guest(int system_fd, const void *image, size_t size)
     struct raw_guest raw;
     int result = raw_open(&raw, system_fd, 1 << 20, image, size);
     if (result >= 0)
-        result = kb_ioctl(raw.vcpu.fd, KVM_RUN, NULL);
+        result = run(raw.vcpu.fd);
     raw_close(&raw);
     return result;
 }

@@ -30,6 +30,11 @@
 #endif
 
 enum kb_space { KB_SPACE_IO, KB_SPACE_MEMORY, KB_SPACES };
+/* What KVM offers to the processors of guests; never changed once read. */
+struct kb_cpuid {
+    struct kvm_cpuid2 *table;
+};
+
 
 /* Sorted, disjoint, inclusive ranges of one address space. Guarded by kb_vm.lock. */
 struct kb_range {
@@ -224,8 +229,9 @@ int kb_ioctl(int fd, unsigned long request, void *argument);
 int kb_system_open(int *fd, const char *path);
 int kb_check_extension(int fd, unsigned capability);
 int kb_vcpu_run_size(int system_fd);
-int kb_physical_address_bits(int system_fd);
-struct kvm_cpuid2 *kb_supported_cpuid(int system_fd);
+int kb_cpuid_read(struct kb_cpuid *cpuid, int system_fd);
+void kb_cpuid_free(struct kb_cpuid *cpuid);
+int kb_cpuid_address_bits(const struct kb_cpuid *cpuid);
 
 /* vm.c */
 int kb_vm_open(struct kb_vm *vm, int system_fd, int irqchip);
@@ -262,7 +268,8 @@ int kb_bell_take(struct kb_bell *bell, uint64_t *addr);
 void kb_bell_close(struct kb_bell *bell);
 
 /* vcpu.c */
-int kb_vcpu_open(struct kb_vcpu *vcpu, struct kb_vm *vm, int system_fd, unsigned id, int x2apic, size_t run_size);
+int kb_vcpu_open(struct kb_vcpu *vcpu, struct kb_vm *vm, const struct kb_cpuid *cpuid, unsigned id, int x2apic,
+                 size_t run_size);
 int kb_vcpu_start_real(struct kb_vcpu *vcpu, uint64_t entry);
 int kb_vcpu_start_long(struct kb_vcpu *vcpu, uint64_t entry);
 void kb_vcpu_close(struct kb_vcpu *vcpu);

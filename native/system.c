@@ -35,36 +35,35 @@ int kb_vcpu_run_size(int system_fd)
     return kb_ioctl(system_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
 }
 
-/* The caller frees the table. NULL with errno set on failure. */
-struct kvm_cpuid2 *kb_supported_cpuid(int system_fd)
+/* Stores the table of what the processors of guests can be; kb_cpuid_free is due. */
+int kb_cpuid_read(struct kb_cpuid *cpuid, int system_fd)
 {
-    for (uint32_t room = 128; room <= 4096; room *= 2) {
+    int result = -E2BIG;
+    for (uint32_t room = 128; room <= 4096 && result == -E2BIG; room *= 2) {
         struct kvm_cpuid2 *table = calloc(1, sizeof *table + room * sizeof table->entries[0]);
-        if (table == NULL) {
-            errno = ENOMEM;
-            return NULL;
-        }
+        if (table == NULL)
+            return -ENOMEM;
         table->nent = room;
-        int result = kb_ioctl(system_fd, KVM_GET_SUPPORTED_CPUID, table);
+        result = kb_ioctl(system_fd, KVM_GET_SUPPORTED_CPUID, table);
         if (result >= 0)
-            return table;
-        free(table);
-        errno = -result;
-        if (result != -E2BIG)
-            return NULL;
+            cpuid->table = table;
+        else
+            free(table);
     }
-    return NULL;
+    return result;
 }
 
-int kb_physical_address_bits(int system_fd)
+void kb_cpuid_free(struct kb_cpuid *cpuid)
+{
+    free(cpuid->table);
+    cpuid->table = NULL;
+}
+
+int kb_cpuid_address_bits(const struct kb_cpuid *cpuid)
 {
     int bits = 36; /* a processor without leaf 80000008h */
-    struct kvm_cpuid2 *table = kb_supported_cpuid(system_fd);
-    if (table == NULL)
-        return -errno;
-    for (uint32_t i = 0; i < table->nent; i++)
-        if (table->entries[i].function == 0x80000008)
-            bits = table->entries[i].eax & 0xff;
-    free(table);
+    for (uint32_t i = 0; i < cpuid->table->nent; i++)
+        if (cpuid->table->entries[i].function == 0x80000008)
+            bits = cpuid->table->entries[i].eax & 0xff;
     return bits;
 }

@@ -14,11 +14,13 @@ enum {
 };
 static const uint32_t CPUID_1_ECX_HYPERVISOR = UINT32_C(1) << 31; /* KVM leaves it to who makes the vCPU */
 
-static int set_cpuid(int fd, int system_fd, unsigned id)
+static int set_cpuid(int fd, const struct kb_cpuid *cpuid, unsigned id)
 {
-    struct kvm_cpuid2 *table = kb_supported_cpuid(system_fd);
+    size_t size = sizeof *cpuid->table + cpuid->table->nent * sizeof cpuid->table->entries[0];
+    struct kvm_cpuid2 *table = malloc(size);
     if (table == NULL)
-        return -errno;
+        return -ENOMEM;
+    memcpy(table, cpuid->table, size);
     for (uint32_t i = 0; i < table->nent; i++) {
         struct kvm_cpuid_entry2 *entry = &table->entries[i];
         if (entry->function == 1) {
@@ -64,9 +66,9 @@ static int make_runnable(int fd)
 }
 
 /* The order matters: any other is EINVAL for ids above 0. */
-static int set_up(int fd, const struct kb_vm *vm, int system_fd, unsigned id, bool x2apic)
+static int set_up(int fd, const struct kb_vm *vm, const struct kb_cpuid *cpuid, unsigned id, bool x2apic)
 {
-    int result = set_cpuid(fd, system_fd, id);
+    int result = set_cpuid(fd, cpuid, id);
     if (result >= 0 && vm->local_apics && x2apic)
         result = set_x2apic_mode(fd);
     if (result >= 0 && vm->local_apics)
@@ -78,12 +80,13 @@ static int set_up(int fd, const struct kb_vm *vm, int system_fd, unsigned id, bo
 
 /* The stats fd is opened now because every ioctl on a vCPU waits while KVM_RUN holds it. Without KVM_CAP_BINARY_STATS_FD
  * (before Linux 5.14) there is none: stats_fd is -1. */
-int kb_vcpu_open(struct kb_vcpu *vcpu, struct kb_vm *vm, int system_fd, unsigned id, int x2apic, size_t run_size)
+int kb_vcpu_open(struct kb_vcpu *vcpu, struct kb_vm *vm, const struct kb_cpuid *cpuid, unsigned id, int x2apic,
+                 size_t run_size)
 {
     int fd = kb_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)id);
     if (fd < 0)
         return fd;
-    int result = set_up(fd, vm, system_fd, id, x2apic);
+    int result = set_up(fd, vm, cpuid, id, x2apic);
     if (result < 0)
         goto close_vcpu;
     void *run = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from kvmbind._shim import lib
+from kvmbind._shim import ffi, lib
 from kvmbind.kvm.calls import check
 from kvmbind.kvm.capabilities import REQUIRED
 from kvmbind.kvm.descriptors import Descriptor
@@ -21,7 +21,7 @@ class System(Descriptor):
     Threads: any thread may use it. Its owner closes it when nobody is inside a call on it.
     """
 
-    __slots__ = ("address_bits", "device", "run_size")
+    __slots__ = ("_capabilities", "address_bits", "cpuid", "device", "run_size")
 
     def __init__(self, device: str = "/dev/kvm") -> None:
         """Opens `device` and checks that it can do what kvmbind needs.
@@ -30,6 +30,7 @@ class System(Descriptor):
             OSError: It cannot be opened, or lacks something; the message says what to do.
         """
         self.device = device
+        self._capabilities: dict[int, int] = {}
         try:
             super().__init__("open", lambda slot: lib.kb_system_open(slot, os.fsencode(device)))
         except OSError as error:
@@ -37,7 +38,9 @@ class System(Descriptor):
         try:
             self._require_capabilities()
             self.run_size = check(lib.kb_vcpu_run_size(self.fd), "KVM_GET_VCPU_MMAP_SIZE")
-            self.address_bits = check(lib.kb_physical_address_bits(self.fd), "KVM_GET_SUPPORTED_CPUID")
+            self.cpuid = ffi.gc(ffi.new("struct kb_cpuid *"), lib.kb_cpuid_free)
+            check(lib.kb_cpuid_read(self.cpuid, self.fd), "KVM_GET_SUPPORTED_CPUID")
+            self.address_bits = lib.kb_cpuid_address_bits(self.cpuid)
         except BaseException:
             self.close()
             raise
@@ -49,4 +52,6 @@ class System(Descriptor):
 
     def capability(self, number: int) -> int:
         """Returns what KVM_CHECK_EXTENSION answers for a KVM_CAP_* number: 0 if it is not there."""
-        return lib.kb_check_extension(self.fd, number)
+        if number not in self._capabilities:
+            self._capabilities[number] = lib.kb_check_extension(self.fd, number)
+        return self._capabilities[number]

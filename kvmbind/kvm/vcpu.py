@@ -70,9 +70,9 @@ class Vcpu:
         struct = ffi.new("struct kb_vcpu *")
         self.struct = ffi.gc(struct, partial(_close, vm.struct))
         self.exit = ffi.new("struct kb_exit *")
-        self.packet = ffi.buffer(self.exit.packet)
+        self.packet = ffi.buffer(ffi.addressof(self.exit, "packet"))
         with descriptors.lock:
-            result = lib.kb_vcpu_open(struct, vm.struct, system.fd, apic_id, x2apic, system.run_size)
+            result = lib.kb_vcpu_open(struct, vm.struct, system.cpuid, apic_id, x2apic, system.run_size)
             check(result, "KVM_CREATE_VCPU")
             descriptors.adopt(ffi.addressof(struct, "fd"), struct)
             descriptors.adopt(ffi.addressof(struct, "stats_fd"), struct)

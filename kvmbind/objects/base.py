@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import warnings
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
@@ -134,8 +133,7 @@ class KernelObject(Generic[D]):
         if not self._owned:
             self._attach(handles.Entry(entry.value, None, 0), owned=False)
             return
-        with contextlib.suppress(BadHandleError):  # somebody closed it in this moment
-            handles.close(entry.value)
+        handles.close_many([entry.value])  # not `close`: somebody may have closed it in this moment
 
     def __enter__(self) -> Self:
         return self

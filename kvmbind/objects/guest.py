@@ -69,18 +69,18 @@ class Guest(KernelObject[GuestDispatcher]):
         call = "zx_guest_create"
         if irqchip not in ("split", "pc") or (pit and irqchip != "pc"):
             raise InvalidArgsError(call, 'irqchip must be "split" or "pc", and only a "pc" has a PIT')
-        with contextlib.ExitStack() as undo:
-            if resource is None:
-                resource = Resource.root()
-                undo.callback(resource.close)
-            self = cls._wrap(GuestDispatcher(resource._object(call), irqchip=irqchip, pit=pit))
-            with contextlib.ExitStack() as failed:
-                failed.callback(self.close)
-                self._vmar = Vmar._wrap(self._object(call).make_vmar())
-                if memory:
-                    self._memory = Vmo.create(memory)
-                    self._vmar.map(self._memory, 0)
-                failed.pop_all()
+        if resource is None:
+            with Resource.root() as root:
+                return cls.create(memory=memory, irqchip=irqchip, pit=pit, resource=root)
+        self = cls._wrap(GuestDispatcher(resource._object(call), irqchip=irqchip, pit=pit))
+        try:
+            self._vmar = Vmar._wrap(self._object(call).make_vmar())
+            if memory:
+                self._memory = Vmo.create(memory)
+                self._vmar.map(self._memory, 0)
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def _attach(self, entry: Entry, *, owned: bool) -> None:

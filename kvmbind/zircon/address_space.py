@@ -393,6 +393,8 @@ class AddressSpace:
 
     def _let_go(self) -> None:
         """Drops VMOs that have no region any more; outside all locks."""
+        if not self._leaving:
+            return
         with contextlib.suppress(IndexError):  # another thread took the last
             while self._leaving:
                 self._leaving.pop().drop()

@@ -88,6 +88,8 @@ class Signals:
     def handle_closed(self, entry: Entry) -> None:
         """Tells those who watch by way of a handle that is closed."""
         with self.lock:
+            if not self._observers:
+                return
             lost = {observer for observer in self._observers if observer.entry is entry}
             self.ignore(lost)
             for observer in lost:
