@@ -2,12 +2,9 @@
 #include "shim.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #ifndef KVM_EXIT_MEMORY_FAULT
 #define KVM_EXIT_MEMORY_FAULT 39
@@ -45,30 +42,22 @@ static uint8_t *element(const struct kb_access *access, uint32_t index, uint8_t 
     return access->data + offset;
 }
 
-static void put(uint8_t *packet, size_t offset, const void *value, size_t size)
-{
-    memcpy(packet + offset, value, size);
-}
-
-/* zx_port_packet_t: key, type, status, then the payload at 16. */
 static void make_packet(struct kb_exit *exit)
 {
-    enum { GUEST_MEM = 4, GUEST_IO = 5 };
-    uint8_t *packet = exit->packet;
-    uint32_t type = exit->is_memory ? GUEST_MEM : GUEST_IO;
-    uint8_t is_read = !exit->is_write;
-    put(packet, 0, &exit->key, 8);
-    put(packet, 8, &type, 4);
-    if (exit->is_memory) { /* addr, access_size, sign_extend, xt, read, pad, data */
-        put(packet, 16, &exit->addr, 8);
-        put(packet, 24, &exit->size, 1);
-        put(packet, 27, &is_read, 1);
-        put(packet, 32, &exit->data, 4);
-    } else { /* port, access_size, input, data */
-        put(packet, 16, &exit->addr, 2);
-        put(packet, 18, &exit->size, 1);
-        put(packet, 19, &is_read, 1);
-        put(packet, 20, &exit->data, 4);
+    struct kb_packet *packet = &exit->packet;
+    packet->key = exit->key;
+    if (exit->is_memory) {
+        packet->type = KB_PACKET_GUEST_MEM;
+        packet->mem.addr = exit->addr;
+        packet->mem.access_size = exit->size;
+        packet->mem.read = !exit->is_write;
+        packet->mem.data = exit->data;
+    } else {
+        packet->type = KB_PACKET_GUEST_IO;
+        packet->io.port = (uint16_t)exit->addr;
+        packet->io.access_size = exit->size;
+        packet->io.input = !exit->is_write;
+        packet->io.data = exit->data;
     }
 }
 
@@ -213,19 +202,20 @@ static int run_guest(struct kb_vcpu *vcpu, struct kb_thread *thread, struct kb_e
     }
 }
 
-/* Sleeps until a bell's full queue has got room, or a kick, a signal or the timer of the deadline comes: they are held
- * off until ppoll lets them in, so that one which comes just before it is seen. No gate is passed: a pause waits for
- * nobody here. */
+/* Sleeps until a bell's full queue has got room, or a kick, a signal or the timer of the deadline comes. No gate is
+ * passed: a pause waits for nobody here. */
 static int wait_for_room(struct kb_vcpu *vcpu, struct kb_thread *thread, const struct kb_bell *bell, int64_t deadline_ns)
 {
     struct pollfd room = {.fd = bell->room_fd, .events = POLLIN};
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    struct timespec timeout = kb_until(deadline_ns);
+    thread->sleep = &timeout;
     int result = stop_wanted(vcpu, thread, deadline_ns);
-    if (result == 0 && ppoll(&room, 1, NULL, &before) < 0 && (thread->is_main || errno != EINTR))
-        result = -errno; /* on the main thread it may be a signal that Python has to handle, as in run_guest */
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (result == 0) {
+        result = kb_poll(&room, 1, &timeout);
+        if (result > 0 || (result == -EINTR && !thread->is_main)) /* on the main thread it may be for Python, as in run_guest */
+            result = 0;
+    }
+    thread->sleep = NULL;
     return result;
 }
 

@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <linux/kvm.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -83,6 +84,37 @@ struct kb_bell {
     unsigned first, length;
     struct kb_rings queue[KB_BELL_QUEUE];
 };
+
+/* zx_port_packet_t, with those of its payloads that the shim makes. */
+enum { KB_PACKET_GUEST_BELL = 3, KB_PACKET_GUEST_MEM = 4, KB_PACKET_GUEST_IO = 5 };
+struct kb_packet {
+    uint64_t key;
+    uint32_t type;
+    int32_t status;
+    union {
+        uint8_t bytes[32];
+        struct { uint64_t addr; } bell;
+        struct { uint64_t addr; uint8_t access_size, sign_extend, xt, read; uint64_t data; } mem; /* arm64's */
+        struct { uint16_t port; uint8_t access_size, input; uint32_t data; } io;
+    };
+};
+
+/* What a port sleeps on: an epoll fd, and another in it whose fds go first (-1 for none). Some of the fds are bells'.
+ * lock guards everything below it and orders those who take from bells. */
+struct kb_port_bell {
+    struct kb_bell *bell;
+    uint64_t key;
+};
+struct kb_port {
+    int epoll_fd, first_fd;
+    pthread_mutex_t lock;
+    pthread_cond_t idle;
+    bool closed;
+    unsigned sleepers;         /* threads inside kb_port_wait */
+    struct kb_port_bell *bells; /* by eventfd; NULL where the fd is none */
+    size_t room;
+};
+enum { KB_PORT_PACKET = INT32_MAX }; /* of kb_port_wait; no fd has this number */
 
 /* A memory slot as KVM_SET_USER_MEMORY_REGION takes it. dirty: where deleting it leaves its dirty log, or NULL. */
 struct kb_slot {
@@ -267,6 +299,14 @@ int kb_bell_ring(struct kb_bell *bell, uint64_t addr);
 int kb_bell_take(struct kb_bell *bell, uint64_t *addr);
 void kb_bell_close(struct kb_bell *bell);
 
+/* port.c */
+void kb_port_init(struct kb_port *port, int epoll_fd, int first_fd);
+int kb_port_add(struct kb_port *port, struct kb_bell *bell, uint64_t key);
+void kb_port_remove(struct kb_port *port, const struct kb_bell *bell);
+int kb_port_wait(struct kb_port *port, struct kb_packet *packet, int64_t deadline_ns);
+void kb_port_close(struct kb_port *port);
+void kb_port_free(struct kb_port *port);
+
 /* vcpu.c */
 int kb_vcpu_open(struct kb_vcpu *vcpu, struct kb_vm *vm, const struct kb_cpuid *cpuid, unsigned id, int x2apic,
                  size_t run_size);
@@ -298,7 +338,8 @@ struct kb_thread {
     uint64_t serial;           /* tells threads apart for good: kernel ids are used again */
     pid_t tid;
     bool is_main;
-    struct kb_vcpu *vcpu;      /* whose run page the kick handler writes */
+    struct kb_vcpu *vcpu;      /* whose run page the handlers write, or NULL */
+    struct timespec *sleep;    /* the timeout that they write, or NULL */
 };
 int kb_kick_signal(void);
 int kb_kick_install(void);
@@ -307,6 +348,7 @@ int kb_signals_learn(int signo);
 void kb_signals_after_fork(void);
 struct kb_thread *kb_thread_self(void);
 struct kb_thread *kb_thread_enter(struct kb_vcpu *vcpu);
+struct kb_thread *kb_thread_sleep(struct timespec *timeout);
 void kb_thread_leave(struct kb_thread *thread);
 bool kb_thread_signalled(struct kb_thread *thread);
 void kb_stop(struct kb_vcpu *vcpu);
@@ -319,6 +361,8 @@ void kb_trigger_retire(struct kb_trigger *trigger);
 
 /* wait.c */
 int64_t kb_now_ns(void);
+struct timespec kb_until(int64_t deadline_ns);
+int kb_poll(struct pollfd *fds, unsigned count, struct timespec *timeout);
 int kb_wait_readable(int fd, int cancel_fd, int64_t deadline_ns);
 int kb_wait_epoll(int first_fd, int fd, int64_t deadline_ns);
 int kb_eventfd_drain(int fd, uint64_t *count);

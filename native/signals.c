@@ -1,9 +1,10 @@
-/* How a signal stops a vCPU, whenever it comes.
+/* How a signal stops a vCPU or ends a sleep, whenever it comes.
  *
- * A signal that arrives between two KVM_RUNs interrupts neither, so every handler here stores immediate_exit into the
- * run page that its thread is in: the next KVM_RUN returns EINTR at once. Kicks use a signal of their own. In front of
- * the handler of each signal that Python handles stands front(), which calls it and then does the same for the main
- * thread, where Python runs its half of the handler.
+ * A signal that arrives between two system calls interrupts neither, so every handler here stores immediate_exit into
+ * the run page that its thread is in, and zero into the timeout of the sleep that it is about to begin: the next KVM_RUN
+ * returns EINTR at once, the next sleep ends at once. Kicks use a signal of their own. In front of the handler of each
+ * signal that Python handles stands front(), which calls it and then does the same for the main thread, where Python
+ * runs its half of the handler.
  */
 #include "shim.h"
 
@@ -35,8 +36,11 @@ int kb_kick_signal(void)
 static void stop_this_thread(void)
 {
     struct kb_vcpu *vcpu = this_thread.vcpu;
+    volatile struct timespec *sleep = this_thread.sleep;
     if (vcpu != NULL)
         __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    if (sleep != NULL)
+        sleep->tv_sec = sleep->tv_nsec = 0;
 }
 
 static void on_kick(int signo)
@@ -134,9 +138,9 @@ static void wake_for_look(void)
     look.wake_due = timer_settime(look.timer, 0, &when, NULL) == 0;
 }
 
-/* A look at all signals costs 62 system calls, so it is made once in a while; SIGINT is looked at each time. A handler
- * that Python has installed since then is still heard: its signal interrupts KVM_RUN, which run_guest takes for
- * Python's; and one that comes just before KVM_RUN waits for the timer, which interrupts it too. */
+/* A look at all signals costs 62 system calls, so it is made once in a while. A handler that Python has installed since
+ * then is still heard: its signal interrupts KVM_RUN, which run_guest takes for Python's; and one that comes just before
+ * KVM_RUN waits for the timer, which interrupts it too. */
 static void keep_in_front(void)
 {
     struct timespec now;
@@ -145,7 +149,6 @@ static void keep_in_front(void)
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
     int64_t now_ns = now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
     if (now_ns - look.looked_ns < LOOK_EVERY_NS) {
-        stand_in_front(SIGINT);
         wake_for_look();
         return;
     }
@@ -167,25 +170,48 @@ struct kb_thread *kb_thread_self(void)
     return thread;
 }
 
-/* From here on a kick or, on the main thread, a signal for Python stops vcpu (NULL: ends a sleep). */
-struct kb_thread *kb_thread_enter(struct kb_vcpu *vcpu)
+/* The main thread's: from now on every handler of Python's, whichever thread it runs in, wakes it. */
+static void come_inside(void)
 {
-    struct kb_thread *thread = kb_thread_self();
-    if (thread->is_main) {
-        keep_in_front();
-        atomic_store(&main_inside, true);
-    }
-    thread->vcpu = vcpu;
+    keep_in_front();
+    atomic_store(&main_inside, true);
+}
+
+static void unblock_kick(void)
+{
     sigset_t kick;
     sigemptyset(&kick);
     sigaddset(&kick, kb_kick_signal());
     pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+}
+
+/* From here on a kick or, on the main thread, a signal for Python stops the vCPU. */
+struct kb_thread *kb_thread_enter(struct kb_vcpu *vcpu)
+{
+    struct kb_thread *thread = kb_thread_self();
+    if (thread->is_main)
+        come_inside();
+    thread->vcpu = vcpu;
+    unblock_kick(); /* at each enter: the thread may have blocked it meanwhile */
+    return thread;
+}
+
+/* From here on they end the sleep that has this timeout, which the kernel reads when it begins: by a timeout, or -EINTR. */
+struct kb_thread *kb_thread_sleep(struct timespec *timeout)
+{
+    struct kb_thread *thread = kb_thread_self();
+    if (thread->is_main) {
+        come_inside();
+        unblock_kick();
+    }
+    thread->sleep = timeout;
     return thread;
 }
 
 void kb_thread_leave(struct kb_thread *thread)
 {
     thread->vcpu = NULL;
+    thread->sleep = NULL;
     if (thread->is_main)
         atomic_store(&main_inside, false);
 }

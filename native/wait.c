@@ -1,8 +1,6 @@
 /* Sleeping in the kernel, and the eventfd calls that must not block. */
 #include "shim.h"
 
-#include <poll.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -21,33 +19,18 @@ int64_t kb_now_ns(void)
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-static struct timespec until(int64_t deadline_ns)
+/* What is left until the deadline; of INT64_MAX centuries. */
+struct timespec kb_until(int64_t deadline_ns)
 {
     int64_t now = kb_now_ns(), rest = deadline_ns > now ? deadline_ns - now : 0;
     return (struct timespec){rest / 1000000000, rest % 1000000000};
 }
 
-/* A sleep of the calling thread: from begin to end every signal is held off, and the call that sleeps lets them in. So
- * one that comes just before it is seen. */
-struct sleep {
-    struct kb_thread *thread;
-    sigset_t let_in;
-};
-
-/* -EINTR: Python has a signal to handle already. */
-static int begin_sleep(struct sleep *sleep)
+/* ppoll, whose timeout a signal's handler may shorten until the kernel reads it: the C library's would keep a copy. */
+int kb_poll(struct pollfd *fds, unsigned count, struct timespec *timeout)
 {
-    sigset_t all;
-    sleep->thread = kb_thread_enter(NULL);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &sleep->let_in);
-    return kb_thread_signalled(sleep->thread) ? -EINTR : 0;
-}
-
-static void end_sleep(struct sleep *sleep)
-{
-    pthread_sigmask(SIG_SETMASK, &sleep->let_in, NULL);
-    kb_thread_leave(sleep->thread);
+    long result = syscall(SYS_ppoll, fds, count, timeout, NULL, (size_t)0);
+    return result < 0 ? -errno : (int)result;
 }
 
 /* Sleeps until fd (1) or cancel_fd (2; -1 for none) is readable, or the deadline (0; INT64_MAX for none). -EINTR: Python
@@ -55,18 +38,13 @@ static void end_sleep(struct sleep *sleep)
 int kb_wait_readable(int fd, int cancel_fd, int64_t deadline_ns)
 {
     struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}, {.fd = cancel_fd, .events = POLLIN}};
-    struct sleep sleep;
-    int result = begin_sleep(&sleep);
-    if (result == 0) {
-        struct timespec timeout = until(deadline_ns);
-        result = ppoll(fds, 2, deadline_ns == INT64_MAX ? NULL : &timeout, &sleep.let_in);
-        if (result < 0)
-            result = -errno;
-        else if (result > 0)
-            result = fds[1].revents ? 2 : 1;
-    }
-    end_sleep(&sleep);
-    return result;
+    struct timespec timeout = kb_until(deadline_ns);
+    struct kb_thread *thread = kb_thread_sleep(&timeout);
+    int result = kb_thread_signalled(thread) ? -EINTR : kb_poll(fds, 2, &timeout);
+    kb_thread_leave(thread);
+    if (result == 0 && kb_now_ns() < deadline_ns)
+        return -EINTR;
+    return result > 0 ? (fds[1].revents ? 2 : 1) : result;
 }
 
 /* The fd that waited longest of those that are ready, or -EAGAIN. */
@@ -83,23 +61,25 @@ static int ready_of(int first_fd, int fd)
     return found == -EAGAIN ? ready(fd) : found;
 }
 
-/* The fd that has become ready, or -EAGAIN when one may have, or -errno. */
-static int sleep_on_epoll(int fd, int64_t deadline_ns)
+static int epoll_once(int fd, struct timespec *timeout)
 {
     struct epoll_event event = {.data.fd = -EAGAIN};
-    struct sleep sleep;
-    int result = begin_sleep(&sleep);
-    if (result == 0) {
-        struct timespec rest = until(deadline_ns);
-        struct timespec *timeout = deadline_ns == INT64_MAX ? NULL : &rest;
-        result = (int)syscall(SYS_epoll_pwait2, fd, &event, 1, timeout, &sleep.let_in, _NSIG / 8);
-        if (result < 0 && errno == ENOSYS) {
-            struct pollfd epoll = {.fd = fd, .events = POLLIN};
-            result = ppoll(&epoll, 1, timeout, &sleep.let_in);
-        }
-        result = result < 0 ? -errno : result == 0 ? -ETIMEDOUT : event.data.fd;
+    long result = syscall(SYS_epoll_pwait2, fd, &event, 1, timeout, NULL, (size_t)0);
+    if (result < 0 && errno == ENOSYS) {
+        struct pollfd epoll = {.fd = fd, .events = POLLIN};
+        result = kb_poll(&epoll, 1, timeout);
+        return result < 0 ? (int)result : -EAGAIN;
     }
-    end_sleep(&sleep);
+    return result < 0 ? -errno : event.data.fd;
+}
+
+/* The fd that has become ready, or -EAGAIN when one may have or the sleep has ended for another reason, or -errno. */
+static int sleep_on_epoll(int fd, int64_t deadline_ns)
+{
+    struct timespec timeout = kb_until(deadline_ns);
+    struct kb_thread *thread = kb_thread_sleep(&timeout);
+    int result = kb_thread_signalled(thread) ? -EINTR : epoll_once(fd, &timeout);
+    kb_thread_leave(thread);
     return result;
 }
 
