@@ -30,12 +30,12 @@
 #define KVM_GET_STATS_FD _IO(KVMIO, 0xce)
 #endif
 
-enum kb_space { KB_SPACE_IO, KB_SPACE_MEMORY, KB_SPACES };
 /* What KVM offers to the processors of guests; never changed once read. */
 struct kb_cpuid {
     struct kvm_cpuid2 *table;
 };
 
+enum kb_space { KB_SPACE_IO, KB_SPACE_MEMORY, KB_SPACES };
 
 /* Sorted, disjoint, inclusive ranges of one address space. Guarded by kb_vm.lock. */
 struct kb_range {
@@ -175,7 +175,7 @@ struct kb_vcpu {
 enum { KB_EXIT_FACTS = 136 };
 
 /* What kb_vcpu_enter reports: one element of an access, or another exit (size 0). An access that is trapped comes as a
- * packet as well, in the layout that its reader wants it in: zx_port_packet_t of GUEST_IO and GUEST_MEM (arm64's). */
+ * packet as well. */
 struct kb_exit {
     uint64_t addr;
     uint64_t key;              /* of the range that the address is in */
@@ -183,7 +183,7 @@ struct kb_exit {
     uint32_t data;             /* of a write */
     uint8_t size;              /* bytes, 1 to 4 */
     uint8_t is_write, is_memory;
-    uint8_t packet[48];
+    struct kb_packet packet;
     uint8_t facts[KB_EXIT_FACTS]; /* of another exit: the beginning of the run page's union */
 };
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvmbind._shim import ffi, lib
-from kvmbind.kvm.calls import check
 from kvmbind.kvm.eventfd import EventFd
 
 if TYPE_CHECKING:
@@ -18,20 +17,19 @@ class Bell:
     Threads: any thread may call any method. The owner closes it when no vCPU of the VM can ring it any more.
     """
 
-    __slots__ = ("_addr", "_eventfd", "_room", "_taken", "_vm", "struct")
+    __slots__ = ("_addr", "_eventfd", "_room", "_vm", "struct")
 
     def __init__(self, vm: Vm, addr: int) -> None:
         """Makes it; `connect` gives it stores to `addr`."""
         self._vm = vm
         self._addr = addr
         self._eventfd, self._room = EventFd.create(), EventFd.create()
-        self._taken = ffi.new("uint64_t[]", 1)
         self.struct = ffi.new("struct kb_bell *")
         lib.kb_bell_init(self.struct, addr, self._eventfd.fd, self._room.fd)
 
     @property
     def fd(self) -> int:
-        """An eventfd that is readable while a ring waits. Nobody but this object reads it."""
+        """An eventfd that is readable while a ring waits. Nobody but a `Port` that looks at it reads it."""
         return self._eventfd.fd
 
     def connect(self) -> None:
@@ -41,14 +39,6 @@ class Bell:
     def disconnect(self) -> None:
         """Ends that: such stores are exits again. It does nothing if it is not so."""
         self._vm.deassign_ioeventfd(self._eventfd.fd, self._addr)
-
-    def take(self) -> int | None:
-        """Takes the oldest ring and returns its address; None if there is none. The caller's lock orders takers."""
-        result = lib.kb_bell_take(self.struct, self._taken)
-        if result > 0:
-            return self._taken[0]
-        check(result, "preadv2 (eventfd)")
-        return None
 
     def silence(self) -> None:
         """Drops the rings that wait. From now on one by exit makes its vCPU's enter fail with EPIPE."""

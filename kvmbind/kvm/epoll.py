@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import select
 import weakref
-
-from kvmbind._shim import lib
-from kvmbind.kvm import signals
-from kvmbind.kvm.calls import NEVER, check
 
 _open: weakref.WeakSet[Epoll] = weakref.WeakSet()
 
@@ -45,24 +40,6 @@ class Epoll:
         """Looks at `fd` no more. An fd must be forgotten before it is closed: duplicates keep it registered."""
         with contextlib.suppress(FileNotFoundError):
             self._epoll.unregister(fd)
-
-    def wait(self, first: Epoll | None = None, deadline_ns: int = NEVER) -> int | None:
-        """Sleeps until an fd is readable and returns it, in turn where several are; None at the deadline.
-
-        Args:
-            first: Another epoll fd that this one looks at; what is readable there goes first, longest first.
-            deadline_ns: CLOCK_MONOTONIC; what is readable already is returned even if it has passed.
-        """
-        signals.install_for_wait()
-        first_fd = -1 if first is None else first.fd
-        while True:
-            result = lib.kb_wait_epoll(first_fd, self.fd, deadline_ns)
-            if result >= 0:
-                return result
-            if result == -errno.ETIMEDOUT:
-                return None
-            if result != -errno.EINTR:  # else Python runs its signal handlers here
-                check(result, "epoll_pwait2")
 
     def close(self) -> None:
         """Closes the epoll fd."""

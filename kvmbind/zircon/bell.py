@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import struct
 import threading
 from typing import TYPE_CHECKING
 
-from kvmbind.abi.constants import ZX_PKT_TYPE_GUEST_BELL
 from kvmbind.abi.errors import AlreadyExistsError, from_os_error
 from kvmbind.kvm.bell import Bell
 
@@ -16,17 +14,15 @@ if TYPE_CHECKING:
     from kvmbind.kvm.vm import Vm
     from kvmbind.zircon.port import PortDispatcher
 
-_BELL_PACKET = struct.Struct("<QIiQ24x")
-
 
 class BellTrap:
-    """A source of its port's packets: a bell, and the key that its packets have. It holds the port until it is silent.
+    """A bell, whose rings come to a port as packets with a key. It holds the port until it is silent.
 
     Threads: any thread may call any method. `_end` orders the two ends that it has, the port's and the guest's, and may
-    be held over kernel calls that sleep; `take` is called under the port's lock.
+    be held over kernel calls that sleep.
     """
 
-    __slots__ = ("_end", "_key", "_port", "_silent", "kvm")
+    __slots__ = ("_end", "_port", "_silent", "kvm")
 
     def __init__(self, call: str, vm: Vm, addr: int, port: PortDispatcher, key: int) -> None:
         """Makes packets of stores to `addr`, and of those that the VM's run loop finds in the bell's range.
@@ -37,7 +33,6 @@ class BellTrap:
             ZxError: No fd is left.
         """
         self._end = threading.Lock()
-        self._key = key
         self._port = port
         self._silent = False
         with contextlib.ExitStack() as undo:
@@ -52,8 +47,8 @@ class BellTrap:
                 raise from_os_error(call, error) from error
             port.hold()
             undo.callback(port.drop)
-            undo.callback(port.remove_source, self)
-            port.add_source(call, self)
+            undo.callback(port.remove_bell, self)
+            port.add_bell(call, self, key)
             undo.pop_all()
 
     @property
@@ -61,18 +56,13 @@ class BellTrap:
         """Readable while a packet waits."""
         return self.kvm.fd
 
-    def take(self) -> bytes | None:
-        """Takes the packet of the oldest ring."""
-        addr = self.kvm.take()
-        return None if addr is None else _BELL_PACKET.pack(self._key, ZX_PKT_TYPE_GUEST_BELL, 0, addr)
-
     def silence(self) -> None:
         """Drops the packets that wait; each further ring is an exit, and BAD_STATE. Again it does nothing."""
         with self._end:
             if self._silent:
                 return
             self._silent = True
-            self._port.remove_source(self)
+            self._port.remove_bell(self)
             self.kvm.silence()
             self.kvm.disconnect()
         self._port.drop()

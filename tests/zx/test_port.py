@@ -189,7 +189,7 @@ def test_closing_the_last_handle_drops_the_packets_and_cancels_who_waits(make: M
     ]
     for thread in threads:
         thread.start()
-    make.until(lambda: obj._holds == 4)  # all of them are inside, and the handles are one
+    make.until(lambda: obj.sleepers == 3)
     zx.zx_handle_close(port)
     for thread in threads:
         thread.join(60)
