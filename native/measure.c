@@ -80,15 +80,18 @@ static int raw_map(struct raw_guest *raw, const void *image, size_t image_size)
 }
 
 /* raw_close is due also after a failure. */
-static int raw_open(struct raw_guest *raw, int system_fd, size_t size, const void *image, size_t image_size)
+static int raw_open(struct raw_guest *raw, int system_fd, int irqchip, int pit, size_t size, const void *image,
+                    size_t image_size)
 {
     *raw = (struct raw_guest){.memory_fd = -1, .vm.fd = -1, .vcpu.fd = -1, .size = size};
     int run_size = kb_vcpu_run_size(system_fd);
     if (run_size < 0)
         return run_size;
-    int result = kb_vm_open(&raw->vm, system_fd, KB_IRQCHIP_SPLIT);
+    int result = kb_vm_open(&raw->vm, system_fd, irqchip);
     if (result >= 0)
         result = raw_map(raw, image, image_size);
+    if (result >= 0 && irqchip == KB_IRQCHIP_PC)
+        result = kb_vm_create_irqchip(&raw->vm, pit);
     if (result >= 0)
         result = kb_cpuid_read(&raw->cpuid, system_fd);
     if (result >= 0)
@@ -96,10 +99,10 @@ static int raw_open(struct raw_guest *raw, int system_fd, size_t size, const voi
     return result < 0 ? result : kb_vcpu_start_real(&raw->vcpu, RAW_ENTRY);
 }
 
-static int one_guest(int system_fd, const void *image, size_t size)
+static int one_guest(int system_fd, int irqchip, int pit, const void *image, size_t size)
 {
     struct raw_guest raw;
-    int result = raw_open(&raw, system_fd, 1 << 20, image, size);
+    int result = raw_open(&raw, system_fd, irqchip, pit, 1 << 20, image, size);
     if (result >= 0)
         result = run(raw.vcpu.fd);
     raw_close(&raw);
@@ -107,14 +110,15 @@ static int one_guest(int system_fd, const void *image, size_t size)
 }
 
 /* ns: the time of each guest with 1 MiB and one vCPU, from KVM_CREATE_VM to its first exit and to the last close. */
-int kb_measure_create(const char *path, const void *image, size_t size, unsigned rounds, uint64_t *ns)
+int kb_measure_create(const char *path, int irqchip, int pit, const void *image, size_t size, unsigned rounds,
+                      uint64_t *ns)
 {
     int system_fd, result = kb_system_open(&system_fd, path);
     if (result < 0)
         return result;
     for (unsigned round = 0; round < rounds && result >= 0; round++) {
         int64_t start = kb_now_ns();
-        result = one_guest(system_fd, image, size);
+        result = one_guest(system_fd, irqchip, pit, image, size);
         ns[round] = (uint64_t)(kb_now_ns() - start);
     }
     close(system_fd);
@@ -201,7 +205,7 @@ int kb_measure_ping_pong(const char *path, const void *image, size_t size, uint3
     for (int i = 0; i < PLAYERS && result >= 0; i++) {
         result = kb_eventfd_open(&eventfds[i], false);
         if (result >= 0)
-            result = raw_open(&raw[i], system_fd, BELL_AT, image, size);
+            result = raw_open(&raw[i], system_fd, KB_IRQCHIP_SPLIT, false, BELL_AT, image, size);
     }
     if (result >= 0)
         result = ping_pong(raw, eventfds, rounds, ns);

@@ -380,8 +380,12 @@ int kb_exchange(const struct kb_exchange *exchanges, unsigned count, int memfd, 
 /* measure.c */
 uint64_t kb_tsc(void);
 int kb_measure_exits(struct kb_vcpu *vcpu, unsigned rounds, uint64_t *ns);
-int kb_measure_create(const char *path, const void *image, size_t size, unsigned rounds, uint64_t *ns);
+int kb_measure_create(const char *path, int irqchip, int pit, const void *image, size_t size, unsigned rounds,
+                      uint64_t *ns);
 int kb_measure_ping_pong(const char *path, const void *image, size_t size, uint32_t rounds, uint64_t *ns);
+
+/* measure_bind.c */
+int kb_measure_bind(const char *path, unsigned before, unsigned count, unsigned rounds, uint64_t *ns);
 
 /* waker.c */
 int kb_waker_start(struct kb_waker *waker);

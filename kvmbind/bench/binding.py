@@ -9,11 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import kvmbind
+from kvmbind._shim import ffi, lib
 from kvmbind.bench.counters import Counters
 from kvmbind.bench.distribution import Distribution
 from kvmbind.bench.plan import PlanError
 from kvmbind.bench.run import Contestant, Run, Taken, split_evenly
 from kvmbind.bench.targets import VECTOR
+from kvmbind.kvm.calls import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,13 +47,14 @@ class BindRun(Run):
         sizes = SIZES if sizes is None else sizes
         super().__init__(_TITLE, {"n": n, "repeat": repeat, "sizes": list(sizes)}, split_evenly(n, repeat))
         self._bind_sizes = sizes
-        _require_fds(2 * sum(sizes) + _OTHER_FDS)
+        _require_fds(2 * sum(sizes) + max(sizes) + _OTHER_FDS)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[list[Contestant]]:
         """Makes a guest for each size, and binds all interrupts but one."""
         with contextlib.ExitStack() as opened, _many_fds():
-            yield [*(_single(opened, size) for size in self._bind_sizes), *map(_bulk, self._bind_sizes)]
+            singles = [one for size in self._bind_sizes for one in (_single_in_c(size), _single(opened, size))]
+            yield singles + [one for size in self._bind_sizes for one in (_bulk_in_c(size), _bulk(size))]
 
 
 def _require_fds(fds: int) -> None:
@@ -88,12 +91,30 @@ def _single(opened: contextlib.ExitStack, size: int) -> Contestant:
     def take(n: int) -> Taken:
         return Taken({"bind": Distribution(bind_one() for _ in range(n))}, Counters(n))
 
-    return Contestant(f"bind-{size}", f"Interrupt.bind_vcpu() of interrupt {size:,}", "bind", "bind-1", take)
+    return Contestant(f"bind-{size}", f"Interrupt.bind_vcpu() of interrupt {size:,}", "bind", f"bind-{size}-c", take)
+
+
+def _single_in_c(size: int) -> Contestant:
+    name = f"bind-{size}-c"
+    says = f"in C: one table update and irqfd, the VM's number {size:,}"
+    return Contestant(name, says, "bind", name, lambda n: _in_c(size - 1, 1, n))
 
 
 def _bulk(size: int) -> Contestant:
     says = f"Guest.bind_interrupts() of {size:,} at once"
-    return Contestant(f"bulk-{size}", says, "bind", "bind-1", partial(_bind_at_once, size))
+    return Contestant(f"bulk-{size}", says, "bind", f"bulk-{size}-c", partial(_bind_at_once, size))
+
+
+def _bulk_in_c(size: int) -> Contestant:
+    name = f"bulk-{size}-c"
+    says = f"in C: one table update and {size:,} times KVM_IRQFD"
+    return Contestant(name, says, "bind", name, lambda _: _in_c(0, size, 1))
+
+
+def _in_c(before: int, count: int, n: int) -> Taken:
+    ns = ffi.new("uint64_t[]", n)
+    check(lib.kb_measure_bind(b"/dev/kvm", before, count, n, ns), "KVM_IRQFD in C")
+    return Taken({"bind": Distribution(ns[i] for i in range(n))}, Counters(n))
 
 
 def _bind_at_once(size: int, _: int) -> Taken:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 IRQFD_DEASSIGN = 1
 IRQFD_RESAMPLE = 2
-_IRQCHIPS = {"pc": lib.KB_IRQCHIP_PC, "split": lib.KB_IRQCHIP_SPLIT, "none": lib.KB_IRQCHIP_NONE}
+#: What the shim calls the kinds of interrupt controllers.
+IRQCHIPS = {"pc": lib.KB_IRQCHIP_PC, "split": lib.KB_IRQCHIP_SPLIT, "none": lib.KB_IRQCHIP_NONE}
 IOEVENTFD_DEASSIGN = 4
 #: Bytes that one store has. One ioeventfd could stand for all of them, but then KVM on Intel decodes nothing and takes
 #: a load for a store.
@@ -58,7 +59,7 @@ class Vm:
         struct = ffi.new("struct kb_vm *")
         self.struct = ffi.gc(struct, lib.kb_vm_close)
         with descriptors.lock:
-            check(lib.kb_vm_open(struct, system.fd, _IRQCHIPS[irqchip]), "KVM_CREATE_VM")
+            check(lib.kb_vm_open(struct, system.fd, IRQCHIPS[irqchip]), "KVM_CREATE_VM")
             descriptors.adopt(ffi.addressof(struct, "fd"), struct)
 
     def create_irqchip(self) -> None:
