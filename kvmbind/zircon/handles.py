@@ -140,7 +140,7 @@ def find(value: int, kind: type[D], rights: int = 0) -> D:
         WrongTypeError: Its object is not of this kind.
         AccessDeniedError: The handle lacks one of `rights`.
     """
-    entry = entry_of(value)
+    entry = _entries.get(value) or entry_of(value)  # which says why there is none
     obj = entry.object
     if obj.__class__ is not kind:
         _refuse(entry, kind)

@@ -16,6 +16,8 @@ from kvmbind.zircon import handles, waits
 from kvmbind.zircon.port import PortDispatcher
 from kvmbind.zx._values import refused, signed, unsigned
 
+_OK = Status.OK  # an attribute of an enum costs a look-up more than a global: this is a hot path
+
 
 def zx_port_create(options: int) -> tuple[Status, int]:
     """Makes a port.
@@ -69,7 +71,7 @@ def zx_port_wait(port: int, deadline: int) -> tuple[Status, PortPacket]:
         source = handles.find(port, PortDispatcher, ZX_RIGHT_READ)
         if not signed(64, deadline):
             return Status.INVALID_ARGS, PortPacket()
-        return Status.OK, source.wait(deadline)
+        return _OK, source.wait(deadline)
     except ZxError as error:
         return error.status, PortPacket()
 

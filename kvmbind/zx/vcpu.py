@@ -22,6 +22,8 @@ from kvmbind.zircon.guest import GuestDispatcher
 from kvmbind.zircon.vcpu import VcpuDispatcher
 from kvmbind.zx._values import refused, unsigned
 
+_OK = Status.OK  # an attribute of an enum costs a look-up more than a global: this is a hot path
+
 
 def zx_vcpu_create(guest: int, options: int, entry: int) -> tuple[Status, int]:
     """Makes a VCPU that belongs to the calling thread and starts in real mode.
@@ -60,7 +62,7 @@ def zx_vcpu_enter(vcpu: int) -> tuple[Status, PortPacket]:
         on.
     """
     try:
-        return Status.OK, handles.find(vcpu, VcpuDispatcher, ZX_RIGHT_EXECUTE).enter()
+        return _OK, handles.find(vcpu, VcpuDispatcher, ZX_RIGHT_EXECUTE).enter()
     except ZxError as error:
         return error.status, PortPacket()
 
