@@ -93,8 +93,7 @@ class ApicGuest:
 
     def _watched(self) -> Watched:
         stats_fds = tuple(vcpu.kvm.struct.stats_fd for vcpu in self._dispatchers)
-        with self._guest.vm.paused():
-            offsets = tuple(_tsc_offset(vcpu.kvm) for vcpu in self._dispatchers)
+        offsets = self._guest.vm.while_paused(lambda: tuple(_tsc_offset(vcpu.kvm) for vcpu in self._dispatchers))
         return Watched(
             memory_fd=self.guest.memory.fileno(),
             memory_size=MEMORY,

@@ -74,11 +74,10 @@ class Ioapic:
             self._require_still()
             if not self._free:
                 raise OSError(errno.ENOSPC, f"all of the IOAPIC's inputs {FIRST} to {LAST} are in use")
-            with self._vm.paused():
-                self._require_still()
-                return self._connect(eventfd, resample_fd, self._free[0], entry)
+            return self._vm.while_paused(lambda: self._connect(eventfd, resample_fd, self._free[0], entry))
 
     def _connect(self, eventfd: int, resample_fd: int, gsi: int, entry: int) -> Input:
+        self._require_still()
         self._redirect(gsi, entry)
         try:
             self._vm.assign_irqfd(eventfd, gsi, resample_fd=resample_fd)

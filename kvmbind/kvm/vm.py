@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import errno
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from kvmbind._shim import ffi, lib
 from kvmbind.kvm import descriptors
 from kvmbind.kvm.calls import check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from kvmbind._shim import Bell, CData
     from kvmbind.kvm.msi import Message
     from kvmbind.kvm.system import System
+
+T = TypeVar("T")
 
 IRQFD_DEASSIGN = 1
 IRQFD_RESAMPLE = 2
@@ -146,12 +147,14 @@ class Vm:
         """Whether a range overlaps [start, start + size)."""
         return bool(lib.kb_ranges_overlap(self.struct, space, start, size))
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Keeps all vCPUs out of KVM_RUN; they stay inside enter and go on by themselves afterwards."""
+    def while_paused(self, action: Callable[[], T]) -> T:
+        """Calls `action` with all vCPUs kept out of KVM_RUN; they stay inside enter and go on by themselves afterwards.
+
+        No `with` block: a Ctrl-C may come between its entry and its first step, and would leave the VM paused.
+        """
         try:  # begins before the call: a Ctrl-C that comes during it is raised right behind it
             lib.kb_vm_pause(self.struct)
-            yield
+            return action()
         finally:
             lib.kb_vm_resume(self.struct)
 

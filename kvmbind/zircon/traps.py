@@ -112,12 +112,15 @@ class Traps:
 
     def _take_out(self, call: str, addr: int, size: int, claim: Callable[[], None]) -> None:
         """Takes pages out of guest memory and claims their accesses, between two instructions of every VCPU."""
-        with self._vm.paused():
+
+        def unmap_and_claim() -> None:
             self._space.unmap(call, addr, size)
             try:
                 claim()  # the last step: no VCPU ever finds a range that is then taken back
             except OSError as error:
                 raise from_os_error(call, error) from error
+
+        self._vm.while_paused(unmap_and_claim)
 
     def end(self) -> None:
         """Ends doorbells and bells, whose packets are gone from their ports. No VCPU is left; the VM is still open."""

@@ -22,8 +22,8 @@ def test_a_guests_stamp_less_the_offset_lies_between_the_hosts_times(boot: Boot)
     from kvmbind.zircon.vcpu import VcpuDispatcher
 
     running = boot(guests.STAMP)
-    with handles.find(running.guest.handle, GuestDispatcher).vm.paused():
-        offset = tsc.offset(handles.find(running.vcpu.handle, VcpuDispatcher).kvm)
+    vcpu = handles.find(running.vcpu.handle, VcpuDispatcher).kvm
+    offset = handles.find(running.guest.handle, GuestDispatcher).vm.while_paused(lambda: tsc.offset(vcpu))
     before = lib.kb_tsc()
     running.vcpu.interrupt(0x40)
     running.wait(1)
