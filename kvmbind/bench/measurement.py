@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from kvmbind.bench.host import Host, Noise
     from kvmbind.bench.mechanisms import Mechanism
-    from kvmbind.bench.plan import Answer, GuestState, Plan
+    from kvmbind.bench.plan import Answer, GuestState, ImagePlan, Plan
     from kvmbind.bench.probe import Round
     from kvmbind.bench.report import Report, Result
 
@@ -30,12 +30,21 @@ _CLOCK_HOLDS = 0.99  # of the rounds: the TSCs of two processors may be a few ti
 #: Which of the times a report shows: by whether there are the guest's stamps, and whether there is a rate.
 _SHOWN = {(True, False): "handler", (False, False): "seen", (True, True): "due", (False, True): "due-seen"}
 
-#: What the times of a turn are, by name.
+#: What the times of a turn are, by name, with the guest that is kvmbind's own.
 MEASURES = {
     "handler": "from just before the trigger to the first instruction of the guest's handler, by its own time stamp",
     "seen": "from just before the trigger until the host sees the handler's answer",
     "due": "from when the trigger was due to the first instruction of the guest's handler",
     "due-seen": "from when the trigger was due until the host sees the handler's answer",
+}
+
+#: And with an image that is fired at.
+IMAGE_MEASURES = {
+    "handler": "from just before the trigger to the BIOS's first instructions on the way to the image's handler, by "
+    "the guest's own time stamp",
+    "seen": "from just before the trigger until the host sees the count of the image's handler",
+    "due": "from when the trigger was due to the BIOS's first instructions on the way to the image's handler",
+    "due-seen": "from when the trigger was due until the host sees the count of the image's handler",
 }
 
 
@@ -51,6 +60,7 @@ def latency(
     pin: Sequence[int] = (),
     warmup: int = 20,
     repeat: int = 20,
+    image: ImagePlan | None = None,
 ) -> Report:
     """Measures how long interrupts take to a guest's handler, by several mechanisms in turn.
 
@@ -71,6 +81,10 @@ def latency(
         pin: Processors: of the measuring thread, then of the VCPUs in turn.
         warmup: Triggers before each turn, which are not recorded.
         repeat: Turns of each mechanism; intervals come from the spread between them.
+        image: Fire at a program in a `Machine` instead of kvmbind's own: its path; the vector of its handler; whether
+            that is bound as it is (is_raw), for programs in protected mode, which must say where they count; and
+            count_at, the linear address of a dword that the handler counts up by one. Without count_at times end at
+            the BIOS's stamp, on the way to the handler; with it, when the host sees the count.
 
     Returns:
         The report.
@@ -83,7 +97,7 @@ def latency(
     run = LatencyRun(
         plan_latency(
             mechanisms, n=n, guest_state=guest_state, answer=answer, vcpus=vcpus, rate_hz=rate_hz, gap_us=gap_us,
-            pin=pin, warmup=warmup, repeat=repeat,
+            pin=pin, warmup=warmup, repeat=repeat, image=image,
         )
     )  # fmt: skip
     run.measure()
@@ -102,6 +116,7 @@ def plan_latency(
     pin: Sequence[int],
     warmup: int,
     repeat: int,
+    image: ImagePlan | None = None,
 ) -> Plan:
     """Checks the options of `latency` before anything is measured, with its errors.
 
@@ -114,6 +129,7 @@ def plan_latency(
     plan = make_plan(
         names, n=n, guest_state=guest_state, answer=answer, vcpus=vcpus, rate_hz=rate_hz, gap_us=gap_us,
         pin=tuple(pin), warmup=warmup, repeat=repeat, halt_poll_ns=host.read_host().halt_poll_ns,
+        image=image,
     )  # fmt: skip
     refusals = {name: refusal for name in plan.mechanisms if (refusal := MECHANISMS[name].refusal(plan))}
     if mechanisms is None:
@@ -133,7 +149,8 @@ class LatencyRun(Run):
 
     def __init__(self, plan: Plan) -> None:
         """Measures nothing yet."""
-        super().__init__(MEASURES["handler"], plan._asdict(), split_evenly(plan.n, plan.repeat))
+        self._measures = MEASURES if plan.image is None else IMAGE_MEASURES
+        super().__init__(self._measures["handler"], _options(plan), split_evenly(plan.n, plan.repeat))
         self.plan = plan
 
     @contextmanager
@@ -150,13 +167,15 @@ class LatencyRun(Run):
             # Opened first: the threads that they start are not to inherit this thread's processor.
             mechanisms = [kind(lab) for name, kind in MECHANISMS.items() if name in plan.mechanisms]
             with on_cpu(lab.firing_cpu):
-                contestants = [self._contestant(mechanism, pace.ticks_per_ns) for mechanism in mechanisms]
-                self.title = MEASURES[contestants[0].shows]
+                has_stamps = lab.image is None or lab.image.is_stamped
+                contestants = [self._contestant(one, pace.ticks_per_ns, has_stamps) for one in mechanisms]
+                self.title = self._measures[contestants[0].shows]
                 yield contestants
 
-    def _contestant(self, mechanism: Mechanism, ticks_per_ns: float) -> Contestant:
-        stamped = _clock_holds(mechanism.rounds(_CLOCK_ROUNDS))
-        shows = _SHOWN[stamped, self.plan.rate_hz is not None]
+    def _contestant(self, mechanism: Mechanism, ticks_per_ns: float, has_stamps: bool) -> Contestant:
+        stamped = _clock_holds(mechanism.rounds(_CLOCK_ROUNDS)) and has_stamps
+        counts_itself = self.plan.image is not None and self.plan.image.count_at is not None
+        shows = _SHOWN[stamped and not counts_itself, self.plan.rate_hz is not None]
 
         def take(n: int) -> Taken:
             if self.plan.warmup:
@@ -173,6 +192,18 @@ class LatencyRun(Run):
         """Tells why the figures may mean less than they seem to."""
         yield from super().doubts(facts, noise, results)
         yield from of_latency(self.plan, facts, noise, results)
+
+
+def _options(plan: Plan) -> dict[str, object]:
+    """The options as a report has them: those of an image in place of those that it decides itself."""
+    options = plan._asdict()
+    image: ImagePlan | None = options.pop("image")
+    if image is None:
+        return options
+    for decided in ("guest_state", "answer", "vcpus"):
+        del options[decided]
+    at = {} if image.count_at is None else {"count_at": f"{image.count_at:x}"}
+    return options | {"image": image.path, "irq": f"{'raw:' if image.is_raw else ''}{image.vector:02x}"} | at
 
 
 def _times(rounds: list[Round], ticks_per_ns: float, *, stamped: bool) -> dict[str, Distribution]:

@@ -14,7 +14,7 @@ from kvmbind.abi.errors import CanceledError
 from kvmbind.bench.affinity import on_cpu
 from kvmbind.bench.other_process import OtherProcess
 from kvmbind.bench.probe import COUNTS, STAMPS, Probe
-from kvmbind.bench.targets import BELL, RINGS, SPINS, VECTOR, ApicGuest, BareGuest
+from kvmbind.bench.targets import BELL, RINGS, SPINS, ApicGuest, BareGuest
 from kvmbind.kvm import signals
 from kvmbind.kvm.eventfd import EventFd
 from kvmbind.zircon import handles
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from kvmbind.bench.counters import Counters
-    from kvmbind.bench.plan import Plan
+    from kvmbind.bench.image_target import ImageTarget
+    from kvmbind.bench.plan import ImagePlan, Plan
     from kvmbind.bench.probe import Pace, Round
-    from kvmbind.bench.targets import Target
+    from kvmbind.bench.targets import ApicTarget, Target
 
 
 class Lab:
@@ -42,7 +43,8 @@ class Lab:
         self.pace = pace
         self.opened = contextlib.ExitStack()
         self.mode = (SPINS if plan.guest_state == "spinning" else 0) | (RINGS if plan.answer == "bell" else 0)
-        self._shared: ApicGuest | None = None
+        self._shared: ApicTarget | None = None
+        self.image: ImageTarget | None = None
 
     @property
     def firing_cpu(self) -> int | None:
@@ -55,24 +57,35 @@ class Lab:
         return others[vcpu % len(others)] if others else None
 
     @property
-    def shared(self) -> ApicGuest:
+    def shared(self) -> ApicTarget:
         """The guest that most mechanisms fire into; started when the first asks for it."""
         if self._shared is None:
-            cpus = [self.cpu_of(i) for i in range(self.plan.vcpus)]
-            self._shared = ApicGuest(guests.PROBE, self.mode, cpus)
+            self._shared = self._start() if self.plan.image is None else self._start_image(self.plan.image)
             self.opened.callback(self._shared.close)
         return self._shared
 
-    def bound_interrupt(self, guest: ApicGuest) -> kvmbind.Interrupt:
+    def _start(self) -> ApicGuest:
+        return ApicGuest(guests.PROBE, self.mode, [self.cpu_of(i) for i in range(self.plan.vcpus)])
+
+    def _start_image(self, image: ImagePlan) -> ImageTarget:
+        from kvmbind.bench.image_target import ImageTarget
+
+        self.image = ImageTarget(image, self.cpu_of(0))
+        self.pace = self.pace._replace(asleep=self.image.sleeps and not self.pace.interval_ns)
+        return self.image
+
+    def bound_interrupt(self, guest: ApicTarget) -> kvmbind.Interrupt:
         """Returns a new interrupt that is bound to every VCPU of a guest."""
-        irq = self.opened.enter_context(kvmbind.Interrupt.create(VECTOR))
+        irq = self.opened.enter_context(kvmbind.Interrupt.create(guest.vector))
         guest.guest.bind_interrupts([(irq, vcpu) for vcpu in guest.vcpus])
         return irq
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if self.image is not None and error is not None:
+            self.image.explain(error)
         self.opened.close()
 
 
@@ -255,7 +268,8 @@ class Mediated(_FromHere):
 
     def __init__(self, lab: Lab) -> None:
         super().__init__(lab, lab.shared)
-        self._irq = lab.opened.enter_context(kvmbind.Interrupt.create(VECTOR))
+        self._vector = lab.shared.vector
+        self._irq = lab.opened.enter_context(kvmbind.Interrupt.create(self._vector))
         self._vcpus = [vcpu.handle for vcpu in lab.shared.vcpus]
         self._thread = threading.Thread(target=self._mediate, name="kvmbind-bench-mediator", daemon=True)
         lab.opened.callback(self._stop)
@@ -269,7 +283,7 @@ class Mediated(_FromHere):
                 self._irq.wait()
                 self._host_wakeups += 1
                 for vcpu in self._vcpus:
-                    zx.zx_vcpu_interrupt(vcpu, VECTOR)
+                    zx.zx_vcpu_interrupt(vcpu, self._vector)
 
     def _stop(self) -> None:
         self._irq.destroy()
@@ -291,6 +305,8 @@ class NoIrqchip(_FromHere):
     @staticmethod
     def refusal(plan: Plan) -> str | None:
         """Says why a plan cannot have it; None if it can."""
+        if plan.image is not None:
+            return "a machine's interrupt controllers are in the kernel"
         if plan.vcpus > 1:
             return "it has one VCPU"
         if plan.guest_state == "polling":

@@ -20,6 +20,15 @@ class PlanError(ValueError):
     """A plan that cannot be measured: the sentence says what to change."""
 
 
+class ImagePlan(NamedTuple):
+    """An image that is fired at in a machine. `latency` says what each means."""
+
+    path: str
+    vector: int
+    is_raw: bool = False
+    count_at: int | None = None
+
+
 class Plan(NamedTuple):
     """The options of `latency`, which says what each means; made by `make_plan`, which has checked them."""
 
@@ -33,6 +42,7 @@ class Plan(NamedTuple):
     pin: tuple[int, ...]
     warmup: int
     repeat: int
+    image: ImagePlan | None = None
 
 
 def make_plan(
@@ -48,6 +58,7 @@ def make_plan(
     warmup: int,
     repeat: int,
     halt_poll_ns: int | None,
+    image: ImagePlan | None = None,
 ) -> Plan:
     """Checks the options against each other and fills in the gap.
 
@@ -72,13 +83,24 @@ def make_plan(
         raise PlanError(f"a rate of {rate_hz:g} triggers a second is not in 0 to 10 million")
     if gap_us is not None and not 0 <= gap_us <= 1e6:
         raise PlanError(f"a gap of {gap_us:g} us is not in 0 to 1 second")
+    if image is not None:
+        _require_image(image, guest_state, answer, vcpus)
     _require_polling(guest_state, rate_hz, gap_us, halt_poll_ns)
     _require_cpus(pin)
     if gap_us is None:
         asleep_gap_us = max(_ASLEEP_GAP_MIN_US, 2 * (halt_poll_ns or 0) / 1000)
         gap_us = asleep_gap_us if guest_state == "halted" else _AWAKE_GAP_US
     names = tuple(dict.fromkeys(mechanisms))
-    return Plan(names, n, guest_state, answer, vcpus, rate_hz, gap_us, pin, warmup, repeat)  # type: ignore[arg-type]  # checked above
+    return Plan(names, n, guest_state, answer, vcpus, rate_hz, gap_us, pin, warmup, repeat, image)  # type: ignore[arg-type]  # checked above
+
+
+def _require_image(image: ImagePlan, guest_state: str, answer: str, vcpus: int) -> None:
+    if guest_state != "halted" or answer != "store" or vcpus != 1:
+        raise PlanError("an image has one VCPU, sleeps or runs as it likes, and rings no bell: leave those options out")
+    if not (16 if image.is_raw else 0) <= image.vector <= 255:
+        raise PlanError(f"vector {image.vector:x}h is not {16 if image.is_raw else 0:x}h to ffh")
+    if image.is_raw and image.count_at is None:
+        raise PlanError("nothing tells when a handler of a raw vector has run: say where it counts")
 
 
 def _require_polling(guest_state: str, rate_hz: float | None, gap_us: float | None, halt_poll_ns: int | None) -> None:

@@ -51,7 +51,7 @@ class Watched(NamedTuple):
     """Which guest is watched. Its fds are numbers of the process that watches.
 
     memory_fd: its memory, from guest-physical 0. stats_fds: one per VCPU, or none. bell_fd: -1, or the eventfd that
-    each VCPU rings when it has counted.
+    each VCPU rings when it has counted. counts_at, stamps_at: where the VCPUs have them, 4 and 8 bytes each.
     """
 
     memory_fd: int
@@ -59,6 +59,8 @@ class Watched(NamedTuple):
     stats_fds: tuple[int, ...]
     bell_fd: int
     tsc_offsets: tuple[int, ...]
+    counts_at: int = COUNTS
+    stamps_at: int = STAMPS
 
 
 def calibrate() -> float:
@@ -88,8 +90,8 @@ class Probe:
         for i, fd in enumerate(watched.stats_fds):
             stats_fds[i] = fd
         probe = ffi.new("struct kb_probe *")
-        probe.counts = ffi.cast("uint32_t *", mapping.at(COUNTS))
-        probe.stamps = ffi.cast("uint64_t *", mapping.at(STAMPS))
+        probe.counts = ffi.cast("uint32_t *", mapping.at(watched.counts_at))
+        probe.stamps = ffi.cast("uint64_t *", mapping.at(watched.stamps_at))
         probe.tsc_offsets = offsets
         probe.vcpus = vcpus
         probe.bell = watched.bell_fd

@@ -55,11 +55,39 @@ class Target(Protocol):
         """Returns what its VCPUs have counted so far."""
 
 
+class ApicTarget(Target, Protocol):
+    """A guest whose VCPUs have local APICs.
+
+    Attributes:
+        guest: The guest.
+        vcpus: Its VCPUs.
+        dispatcher: The guest below `guest`.
+        vector: What its handler counts.
+        message: The message that raises the vector in every VCPU.
+    """
+
+    @property
+    def guest(self) -> kvmbind.Guest: ...  # noqa: D102
+    @property
+    def vcpus(self) -> list[kvmbind.Vcpu]: ...  # noqa: D102
+    @property
+    def dispatcher(self) -> GuestDispatcher: ...  # noqa: D102
+    @property
+    def vector(self) -> int: ...  # noqa: D102
+    @property
+    def message(self) -> msi.Message: ...  # noqa: D102
+
+    def close(self) -> None:
+        """Ends the VCPUs and the guest."""
+
+
 class ApicGuest:
     """A guest with local APICs; each VCPU runs an image that counts vector 40h.
 
     Threads: as of its parts; `close` comes last.
     """
+
+    vector = VECTOR
 
     def __init__(
         self, image: bytes, mode: int = 0, cpus: Sequence[int | None] = (None,), *, port: kvmbind.Port | None = None
@@ -93,7 +121,7 @@ class ApicGuest:
 
     def _watched(self) -> Watched:
         stats_fds = tuple(vcpu.kvm.struct.stats_fd for vcpu in self._dispatchers)
-        offsets = self._guest.vm.while_paused(lambda: tuple(_tsc_offset(vcpu.kvm) for vcpu in self._dispatchers))
+        offsets = self._guest.vm.while_paused(lambda: tuple(tsc_offset(vcpu.kvm) for vcpu in self._dispatchers))
         return Watched(
             memory_fd=self.guest.memory.fileno(),
             memory_size=MEMORY,
@@ -213,7 +241,7 @@ class InjectorThread:
             self.vcpu = KvmVcpu(vm, system, 0)
             self.injector.vcpu = self.vcpu.struct
             self.vcpu.start_real(ENTRY)
-            self.tsc_offset = _tsc_offset(self.vcpu)
+            self.tsc_offset = tsc_offset(self.vcpu)
             self._made.set()
             result = lib.kb_injector_run(self.injector, self.vcpu.exit)
             if result == -errno.EPROTO:
@@ -247,7 +275,7 @@ def _wait_until_ready(guest: _Readable, apic_id: int) -> None:
         time.sleep(0.001)
 
 
-def _tsc_offset(vcpu: KvmVcpu) -> int:
+def tsc_offset(vcpu: KvmVcpu) -> int:
     """Returns the offset, or 0 where the kernel does not tell; the first rounds show whether it holds."""
     try:
         return tsc.offset(vcpu)

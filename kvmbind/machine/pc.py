@@ -96,6 +96,7 @@ class Pc:
         registers: Those of that moment.
         steps: How often the VCPU was entered.
         supervisor: Who says when the VCPU runs, or None.
+        vcpu: The VCPU while it runs, else None.
     """
 
     def __init__(self, image: Image, memory_bytes: int, disks: dict[int, Disk]) -> None:
@@ -112,7 +113,7 @@ class Pc:
         self._call: BiosExit | None = None
         self._look_ns = _FIRST_LOOK_NS
         self._is_asleep = False
-        self._vcpu: Vcpu | None = None
+        self.vcpu: Vcpu | None = None
         self.on_wants_key: Callable[[], object] | None = None
         self.on_character: Callable[[str], object] | None = None
         self.history = History()
@@ -170,6 +171,11 @@ class Pc:
             self.memory.burn(piece.data, piece.addr)
         return entry if image.has_bios else (image.start.cs << 4) + image.start.ip
 
+    @property
+    def memory_fd(self) -> int:
+        """The memfd of its memory, which begins at address 0."""
+        return self._vmo.fileno()
+
     # Being a Host
 
     def end(self, reason: Reason, status: int | None = None, detail: str = "") -> None:
@@ -226,7 +232,7 @@ class Pc:
         """Calls `action` on the VCPU's thread soon. Any thread may do this."""
         self._posted.append(action)
         self._woken.set()
-        vcpu = self._vcpu
+        vcpu = self.vcpu
         if vcpu is not None:
             with contextlib.suppress(BadHandleError):  # it has ended in this moment
                 vcpu.kick()
@@ -239,7 +245,7 @@ class Pc:
         """
         with Vcpu.create(self.guest, self._entry) as vcpu:
             on_start(vcpu)
-            self._vcpu = vcpu
+            self.vcpu = vcpu
             if self.supervisor is not None:
                 self.supervisor.started(vcpu)
             try:
@@ -251,7 +257,7 @@ class Pc:
                 if self.supervisor is not None:
                     self.supervisor.ended(self.status)
             finally:
-                self._vcpu = None
+                self.vcpu = None
 
     def _step(self, vcpu: Vcpu) -> None:
         self.steps += 1

@@ -8,16 +8,13 @@ import signal
 import subprocess
 import sys
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from kvmbind.bench import document
 from kvmbind.bench.mechanisms import MECHANISMS
 from kvmbind.cli import main
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FEW = ("-n", "6", "--repeat", "3", "--warmup", "1", "--gap-us", "0")
 TWO = (*FEW, "--mechanism", "bound")
@@ -108,6 +105,34 @@ def test_what_cannot_be_done_is_one_line_before_anything_is_measured(
     assert (ended.status, ended.out) == (1, "")
     assert ended.err.startswith(f"kvmbind bench: {sentence}")
     assert ended.err.count("\n") == 1
+
+
+COUNTER = str(Path(__file__).resolve().parents[2] / "examples/images/counter.bin")
+
+
+@pytest.mark.kvm
+def test_an_image_may_be_fired_at(capsys: pytest.CaptureFixture[str]) -> None:
+    ended = bench(capsys, *TWO, "--image", COUNTER, "--irq", "40", "--count-at", "7c80")
+    assert (ended.status, ended.err) == (0, "")
+    assert "the count of the image's handler" in " ".join(ended.out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--image", COUNTER), "needs --image IMAGE and --irq VECTOR"),
+        (("--irq", "40"), "needs --image IMAGE and --irq VECTOR"),
+        (("--image", COUNTER, "--irq", "raw:80"), "say where it counts"),
+        (("--image", COUNTER, "--irq", "40", "--vcpus", "2"), "an image has one VCPU"),
+        (("--image", "nowhere.bin", "--irq", "40"), "nowhere.bin: No such file or directory"),
+    ],
+)
+def test_an_image_that_cannot_be_fired_at_is_one_line(
+    arguments: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = bench(capsys, *TWO, *arguments)
+    assert (ended.status, ended.out, ended.err.count("\n")) == (1, "", 1)
+    assert sentence in ended.err
 
 
 def test_an_option_that_is_no_number_shows_the_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,9 @@ TRAP_PORT = 0x0BC5  # TRAP_PORT of native/bios/bios.S
 #: Vectors of the ROM's own that stand for others, for interrupts from outside.
 OUTSIDE_FIRST, OUTSIDE_COUNT = 0xE0, 16
 
+#: Where `stamped_pointer`'s code keeps the time stamp, 8 bytes, and the count, 4 bytes, of what came that way.
+STAMP, STAMPED = 0x9FFE0, 0x9FFE8
+
 # Offsets in the ROM. The old ones are where every PC has them, since programs go there by their numbers.
 FONT_8X16, FONT_8X14, FONT_8X8 = 0xA000, 0xB000, 0xBE00
 FUNCTIONALITY, DISK_TABLES = 0xC800, 0xC900
@@ -27,7 +30,7 @@ REBOOT, CONFIGURATION, FLOPPY_TABLE, OLD_FONT = 0xE05B, 0xE6F5, 0xEFC7, 0xFA6E
 _RESET, _DATE, _MODEL = 0xFFF0, 0xFFF5, 0xFFFE
 DISK_TABLE_BYTES = 16
 
-_DIRECTORY = struct.Struct("<14H")
+_DIRECTORY = struct.Struct("<15H")
 _BOOT = struct.Struct("<7H7I")
 
 _HANDLED_BY_HOST = (
@@ -55,6 +58,7 @@ class Directory(NamedTuple):
     power_on: int
     boot: int
     outside_vectors: int
+    stamped: int
 
 
 @cache
@@ -124,3 +128,8 @@ def boot_block(start: Start) -> tuple[bytes, int]:
 def outside_vector(slot: int) -> int:
     """Returns the address of the byte that says which vector slot 0 to 15 of `OUTSIDE_FIRST` stands for."""
     return BASE + directory().outside_vectors + slot
+
+
+def stamped_pointer() -> bytes:
+    """Returns the far pointer to what vector `OUTSIDE_FIRST` runs while it is measured: it goes on to its own stub."""
+    return struct.pack("<HH", directory().stamped, SEGMENT)
