@@ -298,61 +298,6 @@ def test_a_wild_jump_ends_by_its_deadline(machine: Make) -> None:
     assert machine(os.urandom(510) + b"\x55\xaa").run(1.0).reason in Reason
 
 
-@pytest.mark.parametrize("vector", [0x00, 0x08, 0x40, 0x80, 0xFF])
-def test_an_interrupt_from_outside_reaches_the_programs_handler(
-    assemble: Assemble, machine: Make, rounds: int, vector: int
-) -> None:
-    """Its handler knows nothing of a local APIC, and each of a thousand fires is answered."""
-    source = f"""
-        xor %ax, %ax
-        mov %ax, %ds
-        mov %ax, %ss
-        cli
-        movw $handler, 4 * {vector}
-        movw $0, 4 * {vector} + 2
-        in $0x21, %al
-        or $1, %al
-        out %al, $0x21
-        sti
-        movl $1, 0x8004
-    1:  hlt
-        jmp 1b
-    handler:
-        incl 0x8000
-        iret
-    """
-    made = machine(assemble.boot_sector(source))
-    irq = made.interrupt(vector)
-    assert made.interrupt(vector) is irq
-    made.start()
-    guest = made.pc.guest
-    guest.wait_u32(0x8004, 1, timeout_s=DEADLINE_S)
-    for count in range(1, 1001):
-        irq.trigger()
-        guest.wait_u32(0x8000, count, timeout_s=DEADLINE_S)
-    made.stop()
-
-
-def test_an_interrupt_may_be_asked_for_while_it_runs_and_only_sixteen_may(assemble: Assemble, machine: Make) -> None:
-    source = (
-        "xor %ax, %ax\n mov %ax, %ds\n movw $h, 0x100\n movw $0, 0x102\n sti\n 1: hlt\n jmp 1b\n h: incl 0x8000\n iret"
-    )
-    made = machine(assemble.boot_sector(source))
-    made.start()
-    irq = made.interrupt(0x40)
-    for _ in range(15):
-        made.interrupt(0x41 + _)
-    with pytest.raises(kvmbind.NoResourcesError, match="16 vectors"):
-        made.interrupt(0x60)
-    for vector in (-1, 256):
-        with pytest.raises(kvmbind.OutOfRangeError):
-            made.interrupt(vector)
-    while not made.pc.memory.u32(0x8000):
-        irq.trigger()
-        time.sleep(0.001)
-    made.stop()
-
-
 def test_a_started_machine_is_watched_fed_and_stopped(assemble: Assemble, machine: Make) -> None:
     source = """
         mov $0x3fd, %dx
