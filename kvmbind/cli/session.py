@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import sys
 import threading
 from typing import TYPE_CHECKING, TextIO
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from kvmbind.objects.interrupt import Interrupt
 
 _HZ = 1.0
-_READ_SIZE = 4096
 
 
 class Session:
@@ -98,22 +96,24 @@ class Session:
         print(f"waiting for gdb: target remote {shown}:{found_port}", file=self._errors, flush=True)
 
     def _connect_serial(self, pc: Pc, where: str) -> None:
+        if not where:
+            if not (self._args.json or self._is_live):
+                pc.serial.on_send = self._print_byte
+            return
+        from kvmbind.cli import serial_line
+
         if where == "stdio":
             pc.serial.on_send = self._print_byte
-            self._read_from(sys.stdin.fileno())
+            serial_line.read_from(sys.stdin.fileno(), self.machine.send)
         elif where == "pty":
-            ours, theirs = os.openpty()
-            self._parts.callback(os.close, ours)
-            self._parts.callback(os.close, theirs)
-            print(f"serial port: {os.ttyname(theirs)}", file=self._errors)
-            pc.serial.on_send = lambda byte: os.write(ours, bytes((byte,)))
-            self._read_from(ours)
-        elif where:
-            log = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-            self._parts.callback(os.close, log)
-            pc.serial.on_send = lambda byte: os.write(log, bytes((byte,)))
-        elif not (self._args.json or self._is_live):
-            pc.serial.on_send = self._print_byte
+            terminal = serial_line.PseudoTerminal(self.machine.send)
+            self._parts.callback(terminal.close)
+            print(f"serial port: {terminal.name}", file=self._errors, flush=True)
+            pc.serial.on_send = terminal.send
+        else:
+            log = serial_line.LogFile(where)
+            self._parts.callback(log.close)
+            pc.serial.on_send = log.send
 
     def _record(self, pc: Pc, path: str) -> None:
         from kvmbind.machine.screen.image_files import Recording
@@ -121,14 +121,6 @@ class Session:
         recording = Recording(path)
         self._parts.callback(lambda: recording.close(pc.now_ns()))
         watch_frames(pc, recording.add)
-
-    def _read_from(self, fd: int) -> None:
-        def read() -> None:
-            with contextlib.suppress(OSError):  # the other end is gone
-                while data := os.read(fd, _READ_SIZE):
-                    self.machine.send(data)
-
-        threading.Thread(target=read, name="kvmbind-serial", daemon=True).start()
 
     def _connect_interrupts(self, irqs: list[Irq], socket_path: str | None) -> None:
         interrupts = [(irq, self.machine.interrupt(irq.vector, raw=irq.is_raw)) for irq in irqs]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,9 @@ pytestmark = pytest.mark.kvm
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "examples" / "images"
 TIMEOUT_S = 100
+
+#: Sends back by the serial port what it gets, until a full stop.
+SERIAL_ECHO = bytes.fromhex("bafd03 ec a801 74fb baf803 ec ee 3c2e 75ef fa f4")
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -138,10 +144,47 @@ def test_the_serial_port_may_be_a_file(tmp_path: Path) -> None:
 
 
 def test_the_serial_port_may_be_stdio(tmp_path: Path) -> None:
-    """The program sends back what it gets, until a full stop."""
     path = tmp_path / "image.bin"
-    path.write_bytes(bytes.fromhex("bafd03 ec a801 74fb baf803 ec ee 3c2e 75ef fa f4"))
+    path.write_bytes(SERIAL_ECHO)
     assert run("--headless", "--serial", "stdio", path, stdin=b"abc.").stdout.strip() == b"abc."
+
+
+@contextlib.contextmanager
+def on_pty(image: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Runs an image with its serial port on a pseudo-terminal; gives the fd of the other side."""
+    line = command("--headless", "--serial", "pty", *arguments, image)
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        said = process.stderr.readline().decode()
+        assert said.startswith("serial port: /dev/pts/")
+        fd = os.open(said.split()[-1], os.O_RDWR | os.O_NOCTTY)
+        try:
+            yield process, fd
+        finally:
+            os.close(fd)
+            process.kill()
+
+
+def test_the_serial_port_may_be_a_pty(tmp_path: Path) -> None:
+    """Bytes of all kinds go both ways, and nothing is echoed but by the program."""
+    image = tmp_path / "image.bin"
+    image.write_bytes(SERIAL_ECHO)
+    sent = bytes(set(range(256)) - {ord(".")}) + b"."
+    with on_pty(image) as (process, fd):
+        os.write(fd, sent)
+        received = b""
+        while len(received) < len(sent):
+            received += os.read(fd, 4096)
+        assert received == sent
+        assert process.wait(TIMEOUT_S) == 0
+
+
+def test_a_pty_that_nobody_reads_stops_no_guest(tmp_path: Path) -> None:
+    """It sends 65,536 bytes, and halts."""
+    image = tmp_path / "image.bin"
+    image.write_bytes(bytes.fromhex("baf803 31c9 b041 ee e2fd fa f4"))
+    with on_pty(image) as (process, _):
+        assert process.wait(TIMEOUT_S) == 0
 
 
 def waiting_for_gdb(process: subprocess.Popen[bytes]) -> tuple[str, int]:
