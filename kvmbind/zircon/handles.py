@@ -165,23 +165,27 @@ def _deny(entry: Entry, rights: int) -> None:
 
 def find_any(value: int, rights: int = 0) -> Dispatcher:
     """Returns the object of a handle, of whatever kind; errors as of `find`."""
+    return find_watchable(value, rights)[0]
+
+
+def find_watchable(value: int, rights: int) -> tuple[Dispatcher, Entry]:
+    """Returns the object of a handle, of whatever kind, and the handle's entry; errors as of `find`."""
     entry = entry_of(value)
     obj = entry.object
     if obj is None:
         raise BadHandleError("", "the handle was closed at the same time")
     if entry.rights & rights != rights:
         _deny(entry, rights)
-    return obj
-
-
-def find_watchable(value: int, rights: int) -> tuple[Dispatcher, Entry]:
-    """Returns the object of a handle, of whatever kind, and the handle's entry; errors as of `find`."""
-    return find_any(value, rights), entry_of(value)
+    return obj, entry
 
 
 def find_with_rights(value: int, kind: type[D]) -> tuple[D, int]:
     """Returns the object of a handle and the handle's rights; errors as of `find`."""
-    return find(value, kind), entry_of(value).rights
+    entry = entry_of(value)
+    rights, obj = entry.rights, entry.object  # in this order: closing it takes the object first
+    if obj.__class__ is not kind:
+        _refuse(entry, kind)
+    return obj, rights  # type: ignore[return-value]  # its class was compared above
 
 
 def duplicate(value: int, rights: int) -> int:
