@@ -207,5 +207,6 @@ class PortDispatcher(Dispatcher):
             bell.silence()
 
     def _destroy(self) -> None:
+        waits.end(self.packets.end())  # again: a Ctrl-C may have cut on_zero_handles short, and someone sleeps on
         self._kvm.close()
         self.packets.close()
