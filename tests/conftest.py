@@ -44,9 +44,10 @@ MEMORY = 1 << 20
 
 
 def pytest_configure() -> None:
-    """Lets Ctrl-C be tried where a shell runs the tests in its background: what it starts there ignores SIGINT."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Lets signals end what the tests start, also in a shell's background, which ignores SIGINT, and under nohup."""
+    for signo, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(signo) is signal.SIG_IGN:
+            signal.signal(signo, handler)
 
 
 # Guests that run
