@@ -28,7 +28,7 @@ def register(commands: Commands) -> None:
     """Adds the command."""
     parser = commands.add_parser(
         "run",
-        help="run a real-mode image: a boot sector, a .COM program, a floppy, a disk, a ROM",
+        help="run a real-mode image: a boot sector, a .COM program, a floppy, a disk, a ROM; or a Multiboot image",
         description="Runs a real-mode image as on a PC.",
         epilog=_ENDINGS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -44,7 +44,13 @@ def register(commands: Commands) -> None:
     add("--entry", type=_address, metavar="[SEG:]OFFSET", help="first instruction, in hexadecimal")
     add("--load-at", type=_hex, metavar="ADDR", help="where a flat image goes, in hexadecimal (7c00)")
     add("--memory", type=_size, metavar="SIZE", help="of the machine, such as 16M (32M)")
-    add("--arg", action="append", default=[], metavar="ARG", help="argument of a .COM program; several times")
+    add(
+        "--arg",
+        action="append",
+        default=[],
+        metavar="ARG",
+        help="argument of a .COM program or Multiboot image; several times",
+    )
     add("--keys", default="", metavar="KEYS", help='keys to press: "abc{enter}{sleep 1}{ctrl+c}"')
     add("--serial", default="", metavar="WHERE", help="serial port: stdio, pty, or a file for what it sends")
     add("--write", action="store_true", help="what it writes to its disk goes to IMAGE; otherwise it is lost")

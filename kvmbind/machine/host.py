@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Host(Protocol):
-    """The machine around them. All of it belongs to the VCPU's thread."""
+    """The machine around them. All of it belongs to whoever has the PC's lock."""
 
     def end(self, reason: Reason, status: int | None = None, detail: str = "") -> None:
         """Ends the run after this exit.
@@ -26,13 +26,16 @@ class Host(Protocol):
         """Returns CLOCK_MONOTONIC."""
 
     def call_at(self, when_ns: int, action: Callable[[], object]) -> None:
-        """Calls `action` on the VCPU's thread at that time, between two exits or while the guest runs or sleeps."""
+        """Calls `action` at that time on the boot processor's thread, between two exits or while the guest runs."""
 
     def wake_at(self, when_ns: int) -> None:
         """Interrupts the guest at that time, so that a call that sleeps is looked at again."""
 
     def raise_line(self, line: int) -> None:
         """Makes an edge on an interrupt line."""
+
+    def set_line(self, line: int, is_high: bool) -> None:
+        """Sets an interrupt line, 0 to 23."""
 
     def ticks_since_midnight(self) -> int:
         """Returns how many timer ticks of 1/18.2 s the day is old."""

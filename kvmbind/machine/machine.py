@@ -63,12 +63,12 @@ class Machine:
 
         Args:
             image: The image's bytes, or its path.
-            format: "flat", "boot", "com", "floppy", "disk" or "rom"; None finds it from content and size.
+            format: "flat", "boot", "com", "floppy", "disk", "multiboot" or "rom"; None finds it from content and size.
             memory: Bytes, rounded up to pages: 2 MiB to 2 GiB.
             entry: (segment, offset) of the first instruction, or its linear address; None: the format's.
             load_at: Linear address of a flat image or boot sector; None: 7C00h.
             keys: Keys to press, one after the other, as the program takes them: see `kvmbind.machine.key_script`.
-            args: Command line of a .COM program.
+            args: Command line of a .COM program or a Multiboot image, behind the image's name.
             write: Whether what the program writes to its disk goes to the file; otherwise it stays in a copy.
 
         Raises:
@@ -84,7 +84,8 @@ class Machine:
         else:
             name = os.fspath(image)
             data = open_image(name, write=write)
-        loaded = load(data, Options(format=format, entry=entry, load_at=load_at, args=args, name=name))
+        memory = page_up(memory)
+        loaded = load(data, Options(format=format, entry=entry, load_at=load_at, args=args, name=name, memory=memory))
         disks = {loaded.drive: Disk(loaded.drive, data)} if loaded.disk is not None else {}
         self.format = loaded.format
         self._lock = threading.Lock()
@@ -97,7 +98,7 @@ class Machine:
         self._ending: Ending | None = None
         self._gdb_server: Server | None = None
         strokes = parse(keys) if keys else []
-        self._pc = Pc(loaded, page_up(memory), disks)
+        self._pc = Pc(loaded, memory, disks)
         self._typist = Typist(self._pc)
         self._typist.press(strokes)
 
@@ -317,7 +318,8 @@ class Machine:
 
         Args:
             vector: 0 to 255.
-            raw: Bind it to `vector` itself, 16 to 255: for programs in protected mode, which end it themselves.
+            raw: Bind it to `vector` itself, 16 to 255: for programs in protected mode, which end it themselves. So it
+                is always for a Multiboot image.
 
         Returns:
             The same one for the same vector; the machine closes it.
@@ -328,6 +330,7 @@ class Machine:
             BadStateError: The machine has ended.
         """
         call = "Machine.interrupt"
+        raw = raw or self.format == "multiboot"
         if not (16 if raw else 0) <= vector <= 255:
             raise OutOfRangeError(call, f"vector {vector} is not {16 if raw else 0} to 255")
         with self._lock:

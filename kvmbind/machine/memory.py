@@ -3,6 +3,28 @@
 from __future__ import annotations
 
 ROM_START, ROM_END = 0xF0000, 0x100000
+EXTENDED_AREA = 0x9FC00  # the BIOS's, up to where the screen begins
+_LOW_MEMORY_END = 0xA0000
+_RAM, _RESERVED = 1, 2
+
+
+def ranges(size: int, low_end: int = EXTENDED_AREA) -> list[tuple[int, int, int]]:
+    """Returns what is memory of a machine and what is not, as INT 15h/E820h and Multiboot tell it.
+
+    Args:
+        size: Bytes of memory.
+        low_end: Where the memory below the screen that programs may use ends.
+
+    Returns:
+        Start, end and type (1 memory, 2 reserved) of each range, by their addresses; none is empty.
+    """
+    found = [
+        (0, low_end, _RAM),
+        (low_end, _LOW_MEMORY_END, _RESERVED),
+        (ROM_START, ROM_END, _RESERVED),
+        (ROM_END, size, _RAM),
+    ]
+    return [entry for entry in found if entry[0] < entry[1]]
 
 
 class PhysicalMemory:

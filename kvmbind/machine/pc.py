@@ -24,7 +24,7 @@ from kvmbind.machine.alarms import Alarms
 from kvmbind.machine.bios import rom
 from kvmbind.machine.bios.bios import Bios
 from kvmbind.machine.bios.data_area import TICKS_A_DAY, DataArea
-from kvmbind.machine.devices import board, cmos, keyboard, serial, vga
+from kvmbind.machine.devices import board, cmos, firmware_configuration, keyboard, serial, testdev, vga
 from kvmbind.machine.devices.bus import Bus
 from kvmbind.machine.devices.keyboard import KeyboardController
 from kvmbind.machine.devices.serial import SerialPort
@@ -40,12 +40,15 @@ from kvmbind.objects.vmo import Vmo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Literal
 
     from kvmbind.abi.errors import Access, ZxError
     from kvmbind.abi.structs import PortPacket
     from kvmbind.kvm.exits import Exit
     from kvmbind.machine.bios.call import Call
     from kvmbind.machine.images.image import Image
+
+    ApicMode = Literal["x2apic", "xapic"]
 
 APERTURE, APERTURE_BYTES = 0xA0000, 0x10000
 _MEGABYTE = 1 << 20
@@ -113,6 +116,7 @@ class Pc:
         self._call: BiosExit | None = None
         self._look_ns = _FIRST_LOOK_NS
         self._is_asleep = False
+        self._apic: ApicMode = "xapic" if image.is_multiboot else "x2apic"  # as firmware leaves it
         self.vcpu: Vcpu | None = None
         self.on_wants_key: Callable[[], object] | None = None
         self.on_character: Callable[[str], object] | None = None
@@ -131,6 +135,8 @@ class Pc:
             self.guest.set_trap_io(0, _ALL_PORTS, _IO_KEY)
             self.memory = PhysicalMemory(self._vmo.view())
             self._make_devices(memory_bytes, disks)
+            if image.is_multiboot:
+                self._make_test_devices(memory_bytes)
             self._entry = self._load(image)
         except BaseException:
             self.close()
@@ -153,7 +159,6 @@ class Pc:
         self.keyboard = KeyboardController(self)
         self.serial = SerialPort(self)
         self.bios = Bios(self.memory, self.video, self.keyboard, self.serial, disks, self)
-        self.bios.on_call = self._take_call
         self.bus = bus = Bus()
         bus.attach(self.keyboard, (keyboard.DATA, keyboard.COMMAND))
         bus.attach(self.serial, range(serial.FIRST_PORT, serial.FIRST_PORT + serial.PORTS))
@@ -165,11 +170,17 @@ class Pc:
             bus.attach(ending(self), ending.PORTS)
         bus.attach(board.DebugConsole(self), board.DebugConsole.PORTS)
 
+    def _make_test_devices(self, memory_bytes: int) -> None:
+        """Those that kvm-unit-tests, for one, look for; other programs are not to find them by chance."""
+        configuration = firmware_configuration.FirmwareConfiguration(memory_bytes, 1)
+        self.bus.attach(configuration, firmware_configuration.PORTS)
+        self.bus.attach(testdev.PcTestdev(self), testdev.PORTS)
+
     def _load(self, image: Image) -> int:
         entry = self.bios.power_on(image.start)
         for piece in image.pieces:
             self.memory.burn(piece.data, piece.addr)
-        return entry if image.has_bios else (image.start.cs << 4) + image.start.ip
+        return entry if image.reset_addr is None else image.reset_addr
 
     @property
     def memory_fd(self) -> int:
@@ -198,8 +209,12 @@ class Pc:
 
     def raise_line(self, line: int) -> None:
         """See Host."""
-        self.guest.set_irq_line(line, True)
-        self.guest.set_irq_line(line, False)
+        self.set_line(line, True)
+        self.set_line(line, False)
+
+    def set_line(self, line: int, is_high: bool) -> None:
+        """See Host."""
+        self.guest.set_irq_line(line, is_high)
 
     def ticks_since_midnight(self) -> int:
         """See Host."""
@@ -243,7 +258,7 @@ class Pc:
         Args:
             on_start: Called with the VCPU before its first instruction.
         """
-        with Vcpu.create(self.guest, self._entry) as vcpu:
+        with Vcpu.create(self.guest, self._entry, apic=self._apic) as vcpu:
             on_start(vcpu)
             self.vcpu = vcpu
             if self.supervisor is not None:
@@ -296,7 +311,7 @@ class Pc:
         self._look_ns = _FIRST_LOOK_NS
         io = packet.guest_io
         if not io.input and io.port == rom.TRAP_PORT and io.access_size == 4:
-            asleep = self.bios.trap(io.u32)
+            asleep = self.bios.trap(io.u32, self._take_call)
             self._is_asleep = asleep is not None
             if asleep is not None:
                 self._call = BiosExit.of(asleep)

@@ -14,7 +14,13 @@
         .set MIDNIGHT, 0x70
         .set MOTOR, 0x40
         .set TICKS_A_DAY, 0x1800B0
+        .set APIC_BASE, 0x1B
+        .set IN_X2APIC_MODE, 0x04       // of the second byte
         .set X2APIC_EOI, 0x80B
+        .set XAPIC_EOI, 0xFEE000B0
+        .set PROTECTION, 0x01
+        .set FLAT_CODE, 0x08
+        .set FLAT_DATA, 0x10
 
         // Where the caller's registers lie from SP on, once the stub has pushed them.
         .set SCRATCH, 12                // PUSHAD's ESP, which POPAD passes over: the host's own until it is done
@@ -26,7 +32,7 @@ directory:
         .word   stubs, stub_0x01 - stub_0x00
         .word   outside, outside_1 - outside_0
         .word   ignore, timer, keyboard, master_irq, slave_irq, master_irq_or_fault_4, master_irq_or_fault_5
-        .word   power_on, boot, outside_vectors, stamped
+        .word   power_on, boot, outside_vectors, stamped, protected
 
 // What the processor is to start with; the host writes it.
         .balign 16
@@ -81,6 +87,32 @@ power_on:
         mov     %cs:boot_registers + 20, %esi
         mov     %cs:boot_registers + 24, %edi
         iretw
+
+// Where an image starts that wants protected mode, all segments flat: which ESI has.
+protected:
+        lgdtl   %cs:flat_table
+        mov     %cr0, %edi
+        or      $PROTECTION, %edi
+        mov     %edi, %cr0
+        ljmpl   $FLAT_CODE, $(SEGMENT << 4) + 1f
+        .code32
+1:      mov     $FLAT_DATA, %edi
+        mov     %edi, %ds
+        mov     %edi, %es
+        mov     %edi, %fs
+        mov     %edi, %gs
+        mov     %edi, %ss
+        xor     %edi, %edi
+        jmp     *%esi
+        .code16
+
+        .balign 8
+flat:   .quad   0
+        .quad   0x00CF9B000000FFFF      // FLAT_CODE and FLAT_DATA: 4 GiB from 0, already accessed, as a ROM must have them
+        .quad   0x00CF93000000FFFF
+flat_table:
+        .word   flat_table - flat - 1
+        .long   (SEGMENT << 4) + flat
 
 // 256 stubs, one for each vector.
 .macro stub number
@@ -226,10 +258,15 @@ forward:
         push    %ebx
         push    %ecx
         push    %edx
+        mov     $APIC_BASE, %ecx
+        rdmsr
+        test    $IN_X2APIC_MODE, %ah
+        jz      2f
         mov     $X2APIC_EOI, %ecx
         xor     %eax, %eax
         xor     %edx, %edx
         wrmsr
+1:      xor     %ax, %ax
         mov     %ax, %ds
         mov     2(%bp), %bx
         movzbw  %cs:outside_vectors(%bx), %bx
@@ -243,3 +280,22 @@ forward:
         pop     %ds
         pop     %bp
         lretw
+
+// In xAPIC mode its registers lie beyond what real mode reaches: DS gets 4 GiB for a moment, and keeps that limit, which
+// does not harm a program that has it at 64 KiB and which one may have set itself.
+2:      sub     $6, %sp
+        mov     %sp, %bx
+        sgdtl   %ss:(%bx)
+        lgdtl   %cs:flat_table
+        mov     %cr0, %eax
+        or      $PROTECTION, %al
+        mov     %eax, %cr0
+        mov     $FLAT_DATA, %cx
+        mov     %cx, %ds
+        mov     $XAPIC_EOI, %ecx
+        movl    $0, (%ecx)
+        and     $~PROTECTION, %al
+        mov     %eax, %cr0
+        lgdtl   %ss:(%bx)
+        add     $6, %sp
+        jmp     1b

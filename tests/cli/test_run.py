@@ -17,6 +17,7 @@ import pytest
 
 from kvmbind.cli.run import Irq, build_irq
 from kvmbind.machine.gdb.packets import frame
+from tests.machine.images.multiboot_images import flat
 
 pytestmark = pytest.mark.kvm
 
@@ -79,6 +80,15 @@ def test_the_exit_status_says_how_it_ended(tmp_path: Path, code: str, status: in
     assert run("--headless", "--format", "flat", path).returncode == status
 
 
+def test_a_multiboot_image_is_told_its_arguments(tmp_path: Path) -> None:
+    """It sends its command line to the serial port, and ends with the number of processors."""
+    path = tmp_path / "kernel"
+    code = "8b7310 66baf803 ac 84c0 7403 ee ebf8 66ba1005 66b80500 66ef 42 ec e6f4"
+    path.write_bytes(flat(code=bytes.fromhex(code)))
+    done = run("--headless", "--arg", "one", "--arg", "two", path)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (3, b"kernel one two", b"")
+
+
 def test_an_interrupt_from_outside_is_counted_by_the_example() -> None:
     done = run("--headless", "--timeout", "60", "--until", "00003", "--irq", "40@2", IMAGES / "counter.bin")
     assert done.returncode == 0
@@ -93,6 +103,7 @@ def test_an_interrupt_from_outside_is_counted_by_the_example() -> None:
         (("--load-at", "a0000", "--format", "flat", IMAGES / "hello.bin"), "end above 0xa0000"),
         (("--memory", "1M", IMAGES / "hello.bin"), "memory of 0x100000 bytes is not"),
         (("--keys", "{nokey}", IMAGES / "hello.bin"), "keys, character 1: no key is called 'nokey'"),
+        (("--format", "multiboot", IMAGES / "hello.bin"), "no Multiboot header from there on; expected 02 b0 ad 1b"),
     ],
 )
 def test_what_cannot_be_started_is_one_line_and_status_1(arguments: tuple[str | Path, ...], says: str) -> None:

@@ -37,6 +37,7 @@ class FakeHost:
         self.time_ns = 5_000_000_000
         self.alarms: list[tuple[int, Callable[[], object]]] = []
         self.lines: list[int] = []
+        self.levels: list[tuple[int, bool]] = []
         self.ends: list[tuple[Reason, int | None, str]] = []
         self.printed = bytearray()
         self.key_requests = 0
@@ -68,6 +69,10 @@ class FakeHost:
     def raise_line(self, line: int) -> None:
         """Keeps it."""
         self.lines.append(line)
+
+    def set_line(self, line: int, is_high: bool) -> None:
+        """Keeps it."""
+        self.levels.append((line, is_high))
 
     def ticks_since_midnight(self) -> int:
         """Some."""

@@ -9,6 +9,7 @@ from kvmbind.machine.bios import rom, services
 from kvmbind.machine.bios.brake import Brake
 from kvmbind.machine.bios.call import SLEEP, Call
 from kvmbind.machine.bios.data_area import KEY_RING_END, KEY_RING_FIRST, DataArea
+from kvmbind.machine.memory import EXTENDED_AREA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,14 +18,11 @@ if TYPE_CHECKING:
     from kvmbind.machine.devices.serial import SerialPort
     from kvmbind.machine.disk import Disk
     from kvmbind.machine.host import Host
-    from kvmbind.machine.images.image import Start
+    from kvmbind.machine.images.image import ProtectedStart, Start
     from kvmbind.machine.memory import PhysicalMemory
     from kvmbind.machine.video import Video
 
-    OnCall = Callable[[Call], object]
-
 _GROUPS = ("video", "disk", "keyboard", "clock", "system", "dos")
-_EXTENDED_AREA = 0x9FC00
 _DISK, _OLD_DISK = 0x13, 0x40  # a BIOS with disks moves its floppies to 40h, and programs call them there
 _COLOUR_TEXT_AND_FPU = 0x0022
 _FLOPPY_DRIVE = 0x0001
@@ -33,7 +31,7 @@ _TEXT_80_BY_25 = 0x03
 
 
 class Bios:
-    """The BIOS of one machine. Its services run on the VCPU's thread, while the guest stands at the stub's OUT.
+    """The BIOS of one machine. Its services run while a processor stands at the stub's OUT.
 
     Attributes:
         memory: The guest's memory.
@@ -70,9 +68,8 @@ class Bios:
         self.host = host
         self.brake = Brake(host)
         self.calls: dict[tuple[int, int], int] = {}
-        self.on_call: OnCall | None = None
 
-    def power_on(self, start: Start) -> int:
+    def power_on(self, start: Start | ProtectedStart) -> int:
         """Puts the ROM, the vectors and the data area into memory.
 
         Returns:
@@ -82,9 +79,9 @@ class Bios:
         self.memory.burn(*rom.boot_block(start))
         self.memory.write(rom.vectors(), 0)
         data = self.data
-        data.extended_area = _EXTENDED_AREA >> 4
-        data.memory_kib = _EXTENDED_AREA >> 10
-        self.memory.set_u8(_EXTENDED_AREA, 1)  # its size in KiB
+        data.extended_area = EXTENDED_AREA >> 4
+        data.memory_kib = EXTENDED_AREA >> 10
+        self.memory.set_u8(EXTENDED_AREA, 1)  # its size in KiB
         floppies = sum(number < 0x80 for number in self.disks)
         data.equipment = _COLOUR_TEXT_AND_FPU | (_FLOPPY_DRIVE if floppies else 0)
         data.disks = len(self.disks) - floppies
@@ -99,8 +96,12 @@ class Bios:
         self.video.set_mode(_TEXT_80_BY_25)
         return rom.BASE + rom.directory().power_on
 
-    def trap(self, stack: int) -> Call | None:
+    def trap(self, stack: int, on_call: Callable[[Call], object] | None = None) -> Call | None:
         """Serves the call whose registers lie at SS:SP, which are the high and the low word of `stack`.
+
+        Args:
+            stack: SS and SP.
+            on_call: Told of the call, if it is not one that has slept.
 
         Returns:
             The call, if the guest sleeps in it now, and will call again.
@@ -111,8 +112,8 @@ class Bios:
         if not call.is_resumed:
             key = services.key(call.vector, call.ah)
             self.calls[key] = self.calls.get(key, 0) + 1
-            if self.on_call is not None:
-                self.on_call(call)
+            if on_call is not None:
+                on_call(call)
         services.find(call.vector, call.ah)(self, call)
         call.store()
         return call if call.action == SLEEP else None

@@ -7,10 +7,11 @@ import struct
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from kvmbind.machine.images.image import Start
 from kvmbind.machine.screen.font import font
 
 if TYPE_CHECKING:
-    from kvmbind.machine.images.image import Start
+    from kvmbind.machine.images.image import ProtectedStart
 
 SEGMENT = 0xF000
 BASE = SEGMENT << 4
@@ -30,7 +31,7 @@ REBOOT, CONFIGURATION, FLOPPY_TABLE, OLD_FONT = 0xE05B, 0xE6F5, 0xEFC7, 0xFA6E
 _RESET, _DATE, _MODEL = 0xFFF0, 0xFFF5, 0xFFFE
 DISK_TABLE_BYTES = 16
 
-_DIRECTORY = struct.Struct("<15H")
+_DIRECTORY = struct.Struct("<16H")
 _BOOT = struct.Struct("<7H7I")
 
 _HANDLED_BY_HOST = (
@@ -38,7 +39,8 @@ _HANDLED_BY_HOST = (
     *range(0x10, 0x1B),
     *(0x20, 0x21, 0x29, 0x40),
 )
-_INTERRUPT_FLAG = 0x202
+_FLAGS, _INTERRUPT_FLAG = 0x002, 0x202
+_STACK = 0x7BF0
 
 
 class Directory(NamedTuple):
@@ -59,6 +61,7 @@ class Directory(NamedTuple):
     boot: int
     outside_vectors: int
     stamped: int
+    protected: int
 
 
 @cache
@@ -116,12 +119,17 @@ def vectors() -> bytes:
     return b"".join(struct.pack("<HH", offset, SEGMENT) for offset in table)
 
 
-def boot_block(start: Start) -> tuple[bytes, int]:
+def boot_block(start: Start | ProtectedStart) -> tuple[bytes, int]:
     """Returns the registers to start with, as the ROM has them, and their address."""
-    data = _BOOT.pack(
-        *(start.sp, start.ss, start.ip, start.cs, _INTERRUPT_FLAG, start.ds, start.es),
-        *(start.eax, start.ecx, start.edx, 0, start.ebp, start.esi, start.edi),
-    )
+    if isinstance(start, Start):
+        data = _BOOT.pack(
+            *(start.sp, start.ss, start.ip, start.cs, _INTERRUPT_FLAG, start.ds, start.es),
+            *(start.eax, start.ecx, start.edx, 0, start.ebp, start.esi, start.edi),
+        )
+    else:
+        data = _BOOT.pack(
+            *(_STACK, 0, directory().protected, SEGMENT, _FLAGS, 0, 0), *(start.eax, 0, 0, start.ebx, 0, start.eip, 0)
+        )
     return data, BASE + directory().boot
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kvmbind.machine.bios import rom
 from kvmbind.machine.bios.services import service
 from kvmbind.machine.ending import Reason
+from kvmbind.machine.memory import ranges
 
 if TYPE_CHECKING:
     from kvmbind.machine.bios.bios import Bios
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 _UNSUPPORTED = 0x86
 _MEGABYTE, _SIXTEEN_MEGABYTES = 1 << 20, 16 << 20
 _SMAP = 0x534D4150
-_RAM, _RESERVED = 1, 2
 _ENTRY_BYTES = 20
 _FAULTS = {
     0x00: "divide error",
@@ -157,21 +157,14 @@ def _get_sizes(bios: Bios, call: Call) -> None:
 
 def _get_range(bios: Bios, call: Call) -> None:
     """EBX: which, from 0; ES:DI gets it. Returns EBX: the next, 0 behind the last; EAX: "SMAP"; ECX: bytes."""
-    low_end = bios.data.memory_kib << 10
-    ranges = [
-        (0, low_end, _RAM),
-        (low_end, 0xA0000, _RESERVED),
-        (rom.BASE, rom.BASE + rom.SIZE, _RESERVED),
-        (_MEGABYTE, bios.memory.size, _RAM),
-    ]
-    ranges = [entry for entry in ranges if entry[0] < entry[1]]
+    found = ranges(bios.memory.size, bios.data.memory_kib << 10)
     number = call.ebx
-    if call.edx != _SMAP or call.ecx < _ENTRY_BYTES or number >= len(ranges):
+    if call.edx != _SMAP or call.ecx < _ENTRY_BYTES or number >= len(found):
         call.fail(_UNSUPPORTED)
         return
-    start, end, kind = ranges[number]
+    start, end, kind = found[number]
     entry = start.to_bytes(8, "little") + (end - start).to_bytes(8, "little") + kind.to_bytes(4, "little")
     bios.memory.write(entry, (call.es << 4) + call.di)
     call.eax, call.ecx = _SMAP, _ENTRY_BYTES
-    call.ebx = number + 1 if number + 1 < len(ranges) else 0
+    call.ebx = number + 1 if number + 1 < len(found) else 0
     call.carry = False

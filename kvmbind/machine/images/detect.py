@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 SECTOR = 512
 FLOPPY_MAX = 2880 * 1024
 COM_MAX = 0xFF00
+ELF_MAGIC = b"\x7fELF"
+MULTIBOOT_MAGIC = b"\x02\xb0\xad\x1b"
+MULTIBOOT_WITHIN = 8192  # where its header ends
 _SIGNATURE = b"\x55\xaa"
 _SIGNATURE_AT = 510
 _PARTITIONS_AT = 446
@@ -21,8 +24,6 @@ _ISO, _ISO_AT = b"CD001", 0x8001
 _SYSTEM_ROM_SIZES = (0x10000, 0x20000, 0x40000)
 _RESET_VECTOR_FROM_END = 16
 _JUMPS = (0xE9, 0xEA, 0xEB)
-_MULTIBOOT_MAGIC = b"\x02\xb0\xad\x1b"
-_MULTIBOOT_WITHIN = 8192
 
 #: What others are by their first bytes, and what to do about it.
 _FOREIGN = {
@@ -31,7 +32,7 @@ _FOREIGN = {
     b"\xfd7zXZ": "an xz file: unpack it first",
     b"PK\x03\x04": "a zip archive: unpack it first",
     b"MZ": "a DOS or Windows .EXE, which no format here can start",
-    b"\x7fELF": "an ELF file, which has no Multiboot header that this version can start",
+    ELF_MAGIC: "an ELF file without a Multiboot header, by which it could be started",
     b"!<arch>": "an ar archive",
 }
 
@@ -58,9 +59,11 @@ def detect(data: Bytes, name: str = "") -> Format:
         ImageError: It is something that cannot be started.
     """
     size = len(data)
-    head = bytes(data[:_MULTIBOOT_WITHIN])
+    head = bytes(data[:MULTIBOOT_WITHIN])
     if not size:
         raise ImageError("the image is empty: expected at least one byte of code at offset 0")
+    if head.startswith(ELF_MAGIC) and MULTIBOOT_MAGIC in head:
+        return "multiboot"
     for magic, what in _FOREIGN.items():
         if head.startswith(magic):
             raise ImageError(f"read {magic.hex(' ')} at offset 0: {what}")
@@ -68,6 +71,8 @@ def detect(data: Bytes, name: str = "") -> Format:
         return "rom"
     if is_bootable(data):
         return "disk" if partitions(data) or size > FLOPPY_MAX else "boot" if size == SECTOR else "floppy"
+    if MULTIBOOT_MAGIC in head and _is_multiboot(head):
+        return "multiboot"
     if name.lower().endswith(".com") or _looks_like_com(data):
         return "com"
     if _has_file_system(head) and size % SECTOR == 0:
@@ -99,6 +104,13 @@ def partitions(data: Bytes) -> list[Partition]:
 def _partition(entry: bytes) -> Partition:
     first, sectors = int.from_bytes(entry[8:12], "little"), int.from_bytes(entry[12:16], "little")
     return Partition(entry[0], entry[4], entry[5], entry[6] & 0x3F, first, sectors)
+
+
+def _is_multiboot(head: bytes) -> bool:
+    """One that is no ELF file has to say where it goes."""
+    from kvmbind.machine.images import multiboot_header  # few images come here
+
+    return multiboot_header.has_addresses(head)
 
 
 def _has_file_system(head: bytes) -> bool:

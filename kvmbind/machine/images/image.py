@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Format = Literal["flat", "boot", "com", "floppy", "disk", "rom"]
-FORMATS: tuple[Format, ...] = ("flat", "boot", "com", "floppy", "disk", "rom")
+Format = Literal["flat", "boot", "com", "floppy", "disk", "multiboot", "rom"]
+FORMATS: tuple[Format, ...] = ("flat", "boot", "com", "floppy", "disk", "multiboot", "rom")
 
 FIRST_FLOPPY, FIRST_DISK = 0x00, 0x80
 
@@ -34,6 +34,18 @@ class Start(NamedTuple):
     ebp: int = 0
 
 
+class ProtectedStart(NamedTuple):
+    """The registers of an image that starts in 32-bit protected mode, without paging and interrupts.
+
+    Segments are flat, with descriptors 08h and 10h in a GDT that is there; ESP is a small stack below 7C00h, ESI has
+    the entry, the others are zero.
+    """
+
+    eip: int
+    eax: int
+    ebx: int
+
+
 class Placed(NamedTuple):
     """Bytes of guest memory before the start."""
 
@@ -50,12 +62,17 @@ class Image(NamedTuple):
         pieces: What is in memory.
         disk: What the boot drive has, whole sectors; None: no drive.
         drive: The number of that drive: 0 for a floppy, 80h for a disk.
-        has_bios: Whether the machine's own BIOS serves it; a system ROM brings one.
+        reset_addr: Where a ROM that brings its own BIOS starts; None: the machine's own BIOS serves the image.
     """
 
     format: Format
-    start: Start
+    start: Start | ProtectedStart
     pieces: Sequence[Placed]
     disk: bytes | memoryview | None = None
     drive: int = FIRST_FLOPPY
-    has_bios: bool = True
+    reset_addr: int | None = None
+
+    @property
+    def is_multiboot(self) -> bool:
+        """Whether it is started in protected mode, on a machine with what test programs look for."""
+        return self.format == "multiboot"

@@ -35,7 +35,7 @@ _INT_20, _INT_21_RETF = b"\xcd\x20", b"\xcd\x21\xcb"
 class Options:
     """What a user may say about an image; None and "" leave it to the image."""
 
-    __slots__ = ("args", "entry", "format", "load_at", "name")
+    __slots__ = ("args", "entry", "format", "load_at", "memory", "name", "smp")
 
     def __init__(
         self,
@@ -45,6 +45,8 @@ class Options:
         load_at: int | None = None,
         args: str = "",
         name: str = "",
+        memory: int = 32 << 20,
+        smp: int = 1,
     ) -> None:
         """Keeps the wishes.
 
@@ -52,8 +54,10 @@ class Options:
             format: What the image is, if detection is not to say.
             entry: (segment, offset) of the first instruction, or its linear address below 1 MiB.
             load_at: Linear address of the image's first byte, for flat images and boot sectors.
-            args: Command line of a .COM program.
-            name: The file's name, for detection.
+            args: Command line of a .COM program or a Multiboot image.
+            name: The file's name, for detection and as the first word of a Multiboot image's command line.
+            memory: Bytes that the machine has.
+            smp: Processors that it has.
 
         Raises:
             ImageError: One is out of its range.
@@ -65,6 +69,8 @@ class Options:
         self.load_at = load_at
         self.args = args
         self.name = name
+        self.memory = memory
+        self.smp = smp
 
 
 def _as_far(entry: int | tuple[int, int]) -> tuple[int, int]:
@@ -164,6 +170,12 @@ def _program_segment_prefix(args: str) -> bytes:
     return bytes(prefix)
 
 
+def _multiboot(data: bytes | memoryview, options: Options) -> Image:
+    from kvmbind.machine.images import multiboot  # few images come here
+
+    return multiboot.load(data, options)
+
+
 def _rom(data: bytes | memoryview, options: Options) -> Image:
     if bytes(data[:2]) == b"\x55\xaa":
         addr = _OPTION_ROM_ADDR if options.load_at is None else options.load_at
@@ -176,7 +188,7 @@ def _rom(data: bytes | memoryview, options: Options) -> Image:
             f"the ROM ends at offset {len(data):#x}; expected 55 aa at offset 0 (an option ROM), or 64, 128 or 256 KiB"
         )
     cs, ip = _start(options, 0xF000, 0xFFF0)
-    return Image("rom", Start(cs, ip), [Placed(_MEGABYTE - len(data), bytes(data))], has_bios=False)
+    return Image("rom", Start(cs, ip), [Placed(_MEGABYTE - len(data), bytes(data))], reset_addr=(cs << 4) + ip)
 
 
 def _require_room(what: str, data: bytes | memoryview, addr: int, end: int) -> None:
@@ -190,5 +202,6 @@ _LOADERS: dict[Format, Callable[[bytes | memoryview, Options], Image]] = {
     "com": _com,
     "floppy": _floppy,
     "disk": _disk,
+    "multiboot": _multiboot,
     "rom": _rom,
 }

@@ -6,10 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmbind.machine.images.image import FORMATS, ImageError, Placed
+from kvmbind.machine.images.image import FORMATS, Image, ImageError, Placed, Start
 from kvmbind.machine.images.load import Options, load
 
 BOOT = b"\xeb\xfe".ljust(510, b"\0") + b"\x55\xaa"
+
+
+def real_start(image: Image) -> Start:
+    assert isinstance(image.start, Start)
+    return image.start
 
 
 def at(pieces: object, addr: int) -> bytes:
@@ -24,7 +29,7 @@ def test_a_floppy_starts_at_0000_7c00_with_its_first_sector_and_its_drive_in_dl(
     data: bytes, format: str, drive: int
 ) -> None:
     image = load(data, Options())
-    start = image.start
+    start = real_start(image)
     assert (image.format, image.drive, image.disk) == (format, drive, data)
     assert (start.cs, start.ip, start.ss, start.ds, start.es) == (0, 0x7C00, 0, 0, 0)
     assert start.edx == drive
@@ -34,12 +39,12 @@ def test_a_floppy_starts_at_0000_7c00_with_its_first_sector_and_its_drive_in_dl(
 
 def test_a_disk_is_drive_80h() -> None:
     image = load(BOOT, Options(format="disk"))
-    assert (image.start.edx, image.drive) == (0x80, 0x80)
+    assert (real_start(image).edx, image.drive) == (0x80, 0x80)
 
 
 def test_a_com_program_has_its_prefix_stack_and_registers() -> None:
     image = load(b"\xcd\x20", Options(args="/a b"))
-    start = image.start
+    start = real_start(image)
     segment = start.cs
     assert start.ip == 0x100
     assert (start.ds, start.es, start.ss, start.sp) == (segment, segment, segment, 0xFFFE)
@@ -54,7 +59,7 @@ def test_a_com_program_has_its_prefix_stack_and_registers() -> None:
 
 def test_a_com_program_without_arguments_has_an_empty_tail() -> None:
     image = load(b"\xcd\x20", Options())
-    assert at(image.pieces, image.start.cs << 4)[0x80:0x82] == b"\0\r"
+    assert at(image.pieces, real_start(image).cs << 4)[0x80:0x82] == b"\0\r"
 
 
 @pytest.mark.parametrize(
@@ -70,21 +75,21 @@ def test_a_com_program_without_arguments_has_an_empty_tail() -> None:
 )
 def test_a_flat_image_goes_where_it_is_told_and_starts_there(options: Options, cs: int, ip: int, addr: int) -> None:
     image = load(b"\xf4", options)
-    assert (image.format, image.start.cs, image.start.ip) == ("flat", cs, ip)
+    assert (image.format, real_start(image).cs, real_start(image).ip) == ("flat", cs, ip)
     assert image.pieces == [Placed(addr, b"\xf4")]
 
 
 def test_an_option_rom_is_called_at_its_fourth_byte_and_returns_to_the_bios() -> None:
     image = load(b"\x55\xaa\x01\xcb" + bytes(508), Options())
-    assert (image.start.cs, image.start.ip) == (0xD000, 3)
-    assert at(image.pieces, image.start.sp) == b"\x5b\xe0\x00\xf0"
+    assert (real_start(image).cs, real_start(image).ip) == (0xD000, 3)
+    assert at(image.pieces, real_start(image).sp) == b"\x5b\xe0\x00\xf0"
 
 
 @pytest.mark.parametrize("kib", [64, 128, 256])
 def test_a_system_rom_ends_at_1_mib_and_starts_at_the_reset_vector(kib: int) -> None:
     data = bytes(kib * 1024 - 16) + b"\xea" + bytes(15)
     image = load(data, Options())
-    assert (image.start.cs, image.start.ip, image.has_bios) == (0xF000, 0xFFF0, False)
+    assert (real_start(image).cs, real_start(image).ip, image.reset_addr) == (0xF000, 0xFFF0, 0xFFFF0)
     assert image.pieces == [Placed((1 << 20) - len(data), data)]
 
 
