@@ -44,12 +44,13 @@ def register(commands: Commands) -> None:
     add("--entry", type=_address, metavar="[SEG:]OFFSET", help="first instruction, in hexadecimal")
     add("--load-at", type=_hex, metavar="ADDR", help="where a flat image goes, in hexadecimal (7c00)")
     add("--memory", type=_size, metavar="SIZE", help="of the machine, such as 16M (32M)")
+    add("--smp", type=int, default=1, metavar="N", help="processors (1); all but the first wait for INIT and SIPI")
     add(
         "--arg",
         action="append",
         default=[],
         metavar="ARG",
-        help="argument of a .COM program or Multiboot image; several times",
+        help="argument of a .COM program or a Multiboot image; several times",
     )
     add("--keys", default="", metavar="KEYS", help='keys to press: "abc{enter}{sleep 1}{ctrl+c}"')
     add("--serial", default="", metavar="WHERE", help="serial port: stdio, pty, or a file for what it sends")

@@ -8,6 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, TextIO
 
+from kvmbind.abi.errors import NotSupportedError
 from kvmbind.cli.failures import CommandError, require_extra
 from kvmbind.machine.ending import TROUBLE, Ending, Reason
 from kvmbind.machine.images.image import ImageError
@@ -67,6 +68,7 @@ class Session:
                 load_at=args.load_at,
                 keys=args.keys,
                 args=" ".join(args.arg),
+                smp=args.smp,
                 write=args.write,
             )
         except ImageError as error:
@@ -92,6 +94,8 @@ class Session:
             found_host, found_port = self.machine.listen_for_gdb(host, port)
         except OSError as error:
             raise CommandError(f"--gdb {host}:{port}: {error}") from error
+        except NotSupportedError as error:
+            raise CommandError("--gdb sees and stops one processor: leave --smp out") from error
         shown = f"[{found_host}]" if ":" in found_host else found_host
         print(f"waiting for gdb: target remote {shown}:{found_port}", file=self._errors, flush=True)
 

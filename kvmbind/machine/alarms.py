@@ -1,4 +1,4 @@
-"""What is to happen at a certain time on the VCPU's thread."""
+"""What is to happen at a certain time on the boot processor's thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Alarms:
     """Actions by their time. Actions of the same time come in the order in which they were set.
 
-    Threads: it belongs to the VCPU's thread.
+    Threads: it belongs to whoever has the PC's lock.
     """
 
     __slots__ = ("_heap", "_order")

@@ -44,7 +44,7 @@ _EXTRA_HIGH_KIB = 2880
 class Disk:
     """A drive over bytes in memory. Reads behind their end give zeros, up to the end of the drive.
 
-    Threads: it belongs to the VCPU's thread.
+    Threads: it belongs to whoever has the PC's lock.
 
     Attributes:
         number: As INT 13h has it: 0 for a floppy, 80h for the first disk.

@@ -75,7 +75,7 @@ Event = PortExit | MemoryExit | BiosExit
 class History:
     """The last exits, and how many there were of each kind.
 
-    Threads: it belongs to the VCPU's thread; another may read when that has ended.
+    Threads: it belongs to whoever has the PC's lock; another may read when that has ended.
 
     Attributes:
         on_event: Called with each exit, or None.

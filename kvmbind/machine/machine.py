@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from kvmbind.abi.errors import BadStateError, NoResourcesError, OutOfRangeError, TimedOutError
+from kvmbind.abi.errors import BadStateError, NoResourcesError, NotSupportedError, OutOfRangeError, TimedOutError
 from kvmbind.kvm import signals
 from kvmbind.kvm.memory import page_up
 from kvmbind.machine import watches
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 MEMORY = 32 << 20
 _MEMORY_MIN, _MEMORY_MAX = 2 << 20, 2 << 30
+_SMP_MAX = 255
 _POLL_S = 0.01
 
 
@@ -57,6 +58,7 @@ class Machine:
         load_at: int | None = None,
         keys: str = "",
         args: str = "",
+        smp: int = 1,
         write: bool = False,
     ) -> None:
         """Loads the image and makes the guest; nothing runs yet.
@@ -69,6 +71,7 @@ class Machine:
             load_at: Linear address of a flat image or boot sector; None: 7C00h.
             keys: Keys to press, one after the other, as the program takes them: see `kvmbind.machine.key_script`.
             args: Command line of a .COM program or a Multiboot image, behind the image's name.
+            smp: Processors, 1 to 255. All but the first wait until it starts them, by INIT and SIPI.
             write: Whether what the program writes to its disk goes to the file; otherwise it stays in a copy.
 
         Raises:
@@ -79,13 +82,18 @@ class Machine:
         """
         if not _MEMORY_MIN <= memory <= _MEMORY_MAX:
             raise ImageError(f"memory of {memory:#x} bytes is not {_MEMORY_MIN:#x} to {_MEMORY_MAX:#x}")
+        if not 1 <= smp <= _SMP_MAX:
+            raise ImageError(f"smp of {smp} is not 1 to {_SMP_MAX}")
         if isinstance(image, bytes | bytearray | memoryview):
             name, data = "", memoryview(bytearray(image))
         else:
             name = os.fspath(image)
             data = open_image(name, write=write)
         memory = page_up(memory)
-        loaded = load(data, Options(format=format, entry=entry, load_at=load_at, args=args, name=name, memory=memory))
+        loaded = load(
+            data,
+            Options(format=format, entry=entry, load_at=load_at, args=args, name=name, memory=memory, smp=smp),
+        )
         disks = {loaded.drive: Disk(loaded.drive, data)} if loaded.disk is not None else {}
         self.format = loaded.format
         self._lock = threading.Lock()
@@ -98,7 +106,7 @@ class Machine:
         self._ending: Ending | None = None
         self._gdb_server: Server | None = None
         strokes = parse(keys) if keys else []
-        self._pc = Pc(loaded, memory, disks)
+        self._pc = Pc(loaded, memory, disks, smp)
         self._typist = Typist(self._pc)
         self._typist.press(strokes)
 
@@ -319,7 +327,7 @@ class Machine:
         Args:
             vector: 0 to 255.
             raw: Bind it to `vector` itself, 16 to 255: for programs in protected mode, which end it themselves. So it
-                is always for a Multiboot image.
+                is always for a Multiboot image. With several processors it is the first one's.
 
         Returns:
             The same one for the same vector; the machine closes it.
@@ -352,14 +360,18 @@ class Machine:
 
         Raises:
             BadStateError: It was started before, or closed; or it listens already.
+            NotSupportedError: It has several processors, and gdb would see and stop only one.
             OSError: It cannot listen there.
             ZxError: KVM failed.
         """
         from kvmbind.machine.gdb.server import Server
 
+        call = "Machine.listen_for_gdb"
+        if self._pc.processors > 1:
+            raise NotSupportedError(call, "gdb sees and stops one processor: make the machine with smp=1")
         with self._lock:
             if self._started or self._gdb_server is not None:
-                raise BadStateError("Machine.listen_for_gdb", "call it once, before the machine is started")
+                raise BadStateError(call, "call it once, before the machine is started")
             self._gdb_server = Server(self._pc, host, port)
             return self._gdb_server.address
 

@@ -1,4 +1,4 @@
-"""A PC: guest, memory, devices and BIOS, and the loop that runs its VCPU."""
+"""A PC: guest, memory, devices and BIOS, and the loop that runs its boot processor."""
 
 from __future__ import annotations
 
@@ -8,19 +8,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from kvmbind.abi.errors import (
-    BadHandleError,
-    BadStateError,
-    CanceledError,
-    NotFoundError,
-    NotSupportedError,
-    TimedOutError,
-)
-from kvmbind.abi.structs import VcpuIo
-from kvmbind.kvm.exits import ExitReason
-from kvmbind.kvm.registers import MpState
-from kvmbind.machine import emulation, registers
+from kvmbind.abi.errors import BadHandleError
 from kvmbind.machine.alarms import Alarms
+from kvmbind.machine.application_processors import ApplicationProcessors
 from kvmbind.machine.bios import rom
 from kvmbind.machine.bios.bios import Bios
 from kvmbind.machine.bios.data_area import TICKS_A_DAY, DataArea
@@ -30,8 +20,9 @@ from kvmbind.machine.devices.keyboard import KeyboardController
 from kvmbind.machine.devices.serial import SerialPort
 from kvmbind.machine.disk import Disk
 from kvmbind.machine.ending import STATUSES, Reason
-from kvmbind.machine.history import BiosExit, History, MemoryExit, PortExit
+from kvmbind.machine.history import History
 from kvmbind.machine.memory import PhysicalMemory
+from kvmbind.machine.processor import APERTURE, APERTURE_BYTES, Processor
 from kvmbind.machine.screen.cp437 import CHARACTERS
 from kvmbind.machine.video import Video
 from kvmbind.objects.guest import Guest
@@ -42,27 +33,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal
 
-    from kvmbind.abi.errors import Access, ZxError
-    from kvmbind.abi.structs import PortPacket
     from kvmbind.kvm.exits import Exit
-    from kvmbind.machine.bios.call import Call
     from kvmbind.machine.images.image import Image
 
     ApicMode = Literal["x2apic", "xapic"]
 
-APERTURE, APERTURE_BYTES = 0xA0000, 0x10000
 _MEGABYTE = 1 << 20
 _ALL_PORTS = 0xFFFF  # but the last one, which no trap may cover
 _IO_KEY = 0
 _CLOCK_LINE = 8
-_INTERRUPTS_ENABLED = 0x200
-_FIRST_LOOK_NS, _LAST_LOOK_NS, _LOOK_FACTOR = 1_000_000, 100_000_000, 4
 _LONGEST_WAIT_NS = 3600 * 1_000_000_000
 _CONTROLS = {0x07: "", 0x08: "\b", 0x0A: "\n", 0x0D: ""}
 
 
 class Supervisor(Protocol):
-    """Who says when the VCPU runs: a debugger. All of it belongs to the VCPU's thread."""
+    """Who says when the boot processor runs: a debugger. All of it belongs to that one's thread."""
 
     def started(self, vcpu: Vcpu) -> None:
         """Tells which VCPU, before its first instruction."""
@@ -78,12 +63,15 @@ class Supervisor(Protocol):
 
 
 class Pc:
-    """The machine around a VCPU. It is what services and devices know as their Host.
+    """The machine around its processors. It is what services and devices know as their Host.
 
-    Threads: making it, `post`, `stop` and reading may be done by any thread; all else belongs to the thread that calls
-    `run`, which owns the VCPU. Closing it while another thread runs it is the caller's error.
+    Threads: making it, `post`, `wake` and reading may be done by any thread. `run` makes the calling thread that of the
+    boot processor, and one for each other processor; whichever has `lock` may use everything here. Closing it while
+    another thread runs it is the caller's error.
 
     Attributes:
+        lock: Who holds it serves an exit, or does what was posted or is due. No guest runs under it.
+        processors: How many it has.
         guest: The guest.
         memory: Its memory.
         video: Its display.
@@ -97,27 +85,29 @@ class Pc:
         status: The exit status of that.
         detail: One sentence more about it.
         registers: Those of that moment.
-        steps: How often the VCPU was entered.
-        supervisor: Who says when the VCPU runs, or None.
-        vcpu: The VCPU while it runs, else None.
+        steps: How often the boot processor was entered.
+        supervisor: Who says when the boot processor runs, or None.
+        vcpu: The boot processor's VCPU while it runs, else None.
     """
 
-    def __init__(self, image: Image, memory_bytes: int, disks: dict[int, Disk]) -> None:
+    def __init__(self, image: Image, memory_bytes: int, disks: dict[int, Disk], processors: int = 1) -> None:
         """Makes the guest and puts the image and the BIOS into its memory.
 
         Args:
             image: What to run.
             memory_bytes: A multiple of 4096, more than 1 MiB.
             disks: The drives by their numbers.
+            processors: How many it has, 1 to 255.
         """
+        self.lock = threading.Lock()
         self._alarms = Alarms()
         self._posted: deque[Callable[[], object]] = deque()
         self._woken = threading.Event()
-        self._call: BiosExit | None = None
-        self._look_ns = _FIRST_LOOK_NS
-        self._is_asleep = False
-        self._apic: ApicMode = "xapic" if image.is_multiboot else "x2apic"  # as firmware leaves it
+        self.processors = processors
+        self._apic: ApicMode = "xapic" if processors > 1 or image.is_multiboot else "x2apic"  # as firmware leaves it
         self.vcpu: Vcpu | None = None
+        self._thread_id = 0
+        self._ended_on: Processor | None = None
         self.on_wants_key: Callable[[], object] | None = None
         self.on_character: Callable[[str], object] | None = None
         self.history = History()
@@ -172,7 +162,7 @@ class Pc:
 
     def _make_test_devices(self, memory_bytes: int) -> None:
         """Those that kvm-unit-tests, for one, look for; other programs are not to find them by chance."""
-        configuration = firmware_configuration.FirmwareConfiguration(memory_bytes, 1)
+        configuration = firmware_configuration.FirmwareConfiguration(memory_bytes, self.processors)
         self.bus.attach(configuration, firmware_configuration.PORTS)
         self.bus.attach(testdev.PcTestdev(self), testdev.PORTS)
 
@@ -202,10 +192,12 @@ class Pc:
     def call_at(self, when_ns: int, action: Callable[[], object]) -> None:
         """See Host."""
         self._alarms.set(when_ns, action)
+        if threading.get_ident() != self._thread_id:
+            self.wake()
 
     def wake_at(self, when_ns: int) -> None:
         """See Host: the clock's interrupt wakes it."""
-        self._alarms.set(when_ns, lambda: self.raise_line(_CLOCK_LINE))
+        self.call_at(when_ns, lambda: self.raise_line(_CLOCK_LINE))
 
     def raise_line(self, line: int) -> None:
         """See Host."""
@@ -244,8 +236,12 @@ class Pc:
     # Running
 
     def post(self, action: Callable[[], object]) -> None:
-        """Calls `action` on the VCPU's thread soon. Any thread may do this."""
+        """Calls `action` on the boot processor's thread soon. Any thread may do this."""
         self._posted.append(action)
+        self.wake()
+
+    def wake(self) -> None:
+        """Makes the boot processor's thread look at what was posted, what is due and whether it is over."""
         self._woken.set()
         vcpu = self.vcpu
         if vcpu is not None:
@@ -253,124 +249,63 @@ class Pc:
                 vcpu.kick()
 
     def run(self, on_start: Callable[[Vcpu], object]) -> None:
-        """Runs the machine until it ends, on a VCPU that the calling thread owns.
+        """Runs the machine until it ends, on a boot processor that the calling thread owns.
 
         Args:
-            on_start: Called with the VCPU before its first instruction.
+            on_start: Called with its VCPU before its first instruction.
         """
         with Vcpu.create(self.guest, self._entry, apic=self._apic) as vcpu:
             on_start(vcpu)
             self.vcpu = vcpu
+            self._thread_id = threading.get_ident()
+            boot = Processor(self, vcpu)
             if self.supervisor is not None:
                 self.supervisor.started(vcpu)
             try:
-                while self.reason is None:
-                    self._step(vcpu)
-                self.registers = registers.read(vcpu)
-                if self._call is not None:
-                    self.registers |= registers.of_call(self._call)
+                with ApplicationProcessors(self, self.processors - 1) as others:
+                    while self.reason is None and not others.has_failed:
+                        self._step(boot, others)
+                with self.lock:
+                    self.ended_on(boot)
                 if self.supervisor is not None:
                     self.supervisor.ended(self.status)
             finally:
                 self.vcpu = None
 
-    def _step(self, vcpu: Vcpu) -> None:
+    def ended_on(self, processor: Processor) -> None:
+        """Keeps the registers of the processor that has ended the run; the first one counts."""
+        if self._ended_on is None:
+            self._ended_on = processor
+            self.registers = processor.registers()
+
+    def _step(self, boot: Processor, others: ApplicationProcessors) -> None:
         self.steps += 1
-        while self._posted:
-            self._posted.popleft()()
-        now_ns = time.monotonic_ns()
-        self._alarms.ring(now_ns)
-        if self.reason is not None:
-            return
-        if self.supervisor is not None and not self.supervisor.may_enter():
+        with self.lock:
+            while self._posted:
+                self._posted.popleft()()
+            now_ns = time.monotonic_ns()
+            self._alarms.ring(now_ns)
+            if self.reason is not None:
+                return
+            may_enter = self.supervisor is None or self.supervisor.may_enter()
+            until_ns = self._alarms.next_ns(now_ns + boot.look_ns)
+        if not may_enter:
             self._wait(now_ns)
-            return
-        look_ns = _LAST_LOOK_NS if self._is_asleep else self._look_ns
-        until_ns = self._alarms.next_ns(now_ns + look_ns)
-        try:
-            packet = vcpu.enter((until_ns - now_ns) / 1e9)
-        except TimedOutError:
-            self._look(vcpu)
-        except CanceledError:
-            return
-        except NotFoundError as error:
-            self._take_untrapped(vcpu, error.access)
-        except (NotSupportedError, BadStateError) as error:
-            self._stopped(vcpu, error)
-        else:
-            self._take_packet(vcpu, packet)
+        elif boot.step(until_ns - now_ns):
+            self._look(boot, others)
 
     def _wait(self, now_ns: int) -> None:
         """Sleeps until something is posted, or an alarm is due."""
-        until_ns = self._alarms.next_ns(now_ns + _LONGEST_WAIT_NS)
         self._woken.clear()
+        until_ns = self._alarms.next_ns(now_ns + _LONGEST_WAIT_NS)
         if not self._posted:
             self._woken.wait((until_ns - now_ns) / 1e9)
 
-    def _take_packet(self, vcpu: Vcpu, packet: PortPacket) -> None:
-        self._look_ns = _FIRST_LOOK_NS
-        io = packet.guest_io
-        if not io.input and io.port == rom.TRAP_PORT and io.access_size == 4:
-            asleep = self.bios.trap(io.u32, self._take_call)
-            self._is_asleep = asleep is not None
-            if asleep is not None:
-                self._call = BiosExit.of(asleep)
-            elif self.reason is None:
-                self._call = None
-            return
-        self._take_port(vcpu, io.port, io.access_size, bool(io.input), io.u32)
-
-    def _take_port(self, vcpu: Vcpu, port: int, size: int, is_read: bool, value: int) -> None:
-        self._is_asleep = False
-        self._call = None
-        if is_read:
-            value = self.bus.read(port, size)
-            vcpu.write_io(VcpuIo(access_size=size, u32=value))
-        else:
-            self.bus.write(port, size, value)
-        self.history.add(PortExit(port, size, not is_read, value, self.bus.is_open(port)))
-
-    def _take_call(self, call: Call) -> None:
-        self._call = BiosExit.of(call)
-        self.history.add(self._call)
-
-    def _take_untrapped(self, vcpu: Vcpu, access: Access | None) -> None:
-        if access is None:  # memory that is there, and that the kernel cannot reach: nothing goes on from here
-            self.end(Reason.CANNOT_RUN, detail="the host lacks the guest's memory")
-            return
-        value = int.from_bytes(access.data, "little")
-        if access.kind == "io":
-            self._take_port(vcpu, access.addr, access.size, not access.is_write, value)
-            return
-        self._is_asleep = False
-        offset = access.addr - APERTURE
-        on_screen = self.video.is_trapped and 0 <= offset < APERTURE_BYTES
-        if access.is_write and on_screen:
-            self.video.planes.write(offset, access.size, value)
-        elif not access.is_write:
-            value = self.video.planes.read(offset, access.size) if on_screen else (1 << 8 * access.size) - 1
-            vcpu.write_io(VcpuIo(access_size=access.size, u32=value))
-        if not on_screen:
-            self.history.add(MemoryExit(access.addr, access.size, access.is_write, value))
-
-    def _look(self, vcpu: Vcpu) -> None:
+    def _look(self, processor: Processor, others: ApplicationProcessors) -> None:
         """The guest has run, or slept, without an exit: does it sleep for ever?"""
-        self._look_ns = min(self._look_ns * _LOOK_FACTOR, _LAST_LOOK_NS)
-        halted = vcpu.read_mp_state() == MpState.HALTED
-        if halted and not vcpu.read_registers().rflags & _INTERRUPTS_ENABLED:
-            self._call = None
-            self.end(Reason.HALTED)
-
-    def _stopped(self, vcpu: Vcpu, error: ZxError) -> None:
-        exit = error.exit
-        if exit is not None and self.supervisor is not None and self.supervisor.takes(exit):
-            return
-        if exit is not None and emulation.skip(vcpu, exit, self.memory):
-            return
-        if exit is not None and exit.reason == ExitReason.SHUTDOWN:
-            self.end(Reason.SHUTDOWN, detail="a triple fault; the registers may be those of a reset processor")
-        else:
-            self.end(Reason.CANNOT_RUN, detail=error.hint)
+        if processor.is_done() and others.are_done_beside(processor):
+            with self.lock:
+                self.end(Reason.HALTED)
 
     def close(self) -> None:
         """Closes the guest. Its memory can still be looked at."""

@@ -21,7 +21,7 @@ _HOLD_NS = 30_000_000
 class Typist:
     """Presses keys. A key waits until the one before has been taken; the first until the program asks for a key.
 
-    Threads: it belongs to the VCPU's thread.
+    Threads: it belongs to whoever has the PC's lock.
     """
 
     __slots__ = ("_events", "_give_up_ns", "_is_waiting", "_pc")

@@ -35,7 +35,7 @@ _PAGE_BYTES |= {0x04: 0x4000, 0x05: 0x4000, 0x06: 0x4000, 0x0F: 0x8000, 0x10: 0x
 class Video:
     """A VGA's state behind INT 10h. What programs write into video memory or the data area themselves counts too.
 
-    Threads: its methods belong to the VCPU's thread; `frame` may be called by any, and may see half of a change.
+    Threads: its methods belong to whoever has the PC's lock; `frame` may be called by any, and may see half a change.
 
     Attributes:
         colours: The colour registers.

@@ -3,7 +3,7 @@
 .. code-block:: toml
 
     image = "hello.img"         # relative to this file
-    keys = "abc{enter}"         # options of kvmbind.Machine: format, memory, entry, load_at, keys, args
+    keys = "abc{enter}"         # options of kvmbind.Machine: format, memory, entry, load_at, keys, args, smp
     expect = ["ready", "abc"]   # texts that must come, on the screen, the console or the serial port
     exit_status = 0             # it must end by itself, so; left out: it may go on
     timeout_s = 10              # for all of it; 10 if left out
@@ -28,7 +28,7 @@ SUFFIX = ".kvmbind.toml"
 T = TypeVar("T")
 
 _TEXT_OPTIONS = ("format", "keys", "args")
-_INTEGER_OPTIONS = ("memory", "load_at")
+_INTEGER_OPTIONS = ("memory", "load_at", "smp")
 
 
 class BadDocumentError(Exception):

@@ -80,13 +80,13 @@ def test_the_exit_status_says_how_it_ended(tmp_path: Path, code: str, status: in
     assert run("--headless", "--format", "flat", path).returncode == status
 
 
-def test_a_multiboot_image_is_told_its_arguments(tmp_path: Path) -> None:
+def test_a_multiboot_image_is_told_its_arguments_and_how_many_processors_there_are(tmp_path: Path) -> None:
     """It sends its command line to the serial port, and ends with the number of processors."""
     path = tmp_path / "kernel"
     code = "8b7310 66baf803 ac 84c0 7403 ee ebf8 66ba1005 66b80500 66ef 42 ec e6f4"
     path.write_bytes(flat(code=bytes.fromhex(code)))
-    done = run("--headless", "--arg", "one", "--arg", "two", path)
-    assert (done.returncode, done.stdout.strip(), done.stderr) == (3, b"kernel one two", b"")
+    done = run("--headless", "--smp", "3", "--arg", "one", "--arg", "two", path)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (7, b"kernel one two", b"")
 
 
 def test_an_interrupt_from_outside_is_counted_by_the_example() -> None:
@@ -104,6 +104,8 @@ def test_an_interrupt_from_outside_is_counted_by_the_example() -> None:
         (("--memory", "1M", IMAGES / "hello.bin"), "memory of 0x100000 bytes is not"),
         (("--keys", "{nokey}", IMAGES / "hello.bin"), "keys, character 1: no key is called 'nokey'"),
         (("--format", "multiboot", IMAGES / "hello.bin"), "no Multiboot header from there on; expected 02 b0 ad 1b"),
+        (("--smp", "256", IMAGES / "hello.bin"), "smp of 256 is not 1 to 255"),
+        (("--smp", "2", "--gdb", "0", IMAGES / "hello.bin"), "--gdb sees and stops one processor: leave --smp out"),
     ],
 )
 def test_what_cannot_be_started_is_one_line_and_status_1(arguments: tuple[str | Path, ...], says: str) -> None:
@@ -122,6 +124,7 @@ def test_what_cannot_be_started_is_one_line_and_status_1(arguments: tuple[str | 
         ("--irq", "raw:08"),
         ("--irq", "40@0"),
         ("--memory", "lots"),
+        ("--smp", "two"),
         ("--gdb", "70000"),
         ("--gdb", "localhost:"),
         ("--timeout", "-1"),

@@ -145,9 +145,9 @@ def test_it_finds_the_devices_that_test_programs_look_for(assemble: Assemble, ma
         mov $5, %al
         out %al, $0xf4
     """
-    ending = machine(assemble(HEADER + source)).run(DEADLINE_S)
+    ending = machine(assemble(HEADER + source), smp=2).run(DEADLINE_S)
     assert (ending.reason, ending.exit_status) == (Reason.DEBUG_EXIT, 11)
-    assert (ending.registers["rbx"], ending.registers["rcx"]) == (1, 0x56)
+    assert (ending.registers["rbx"], ending.registers["rcx"]) == (2, 0x56)
 
 
 def test_a_line_of_the_test_device_reaches_the_pic(assemble: Assemble, machine: Make) -> None:

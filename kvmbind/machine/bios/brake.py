@@ -18,7 +18,7 @@ class Brake:
 
     A program that draws, counts ticks or does anything else between two questions is not slowed down.
 
-    Threads: it belongs to the VCPU's thread.
+    Threads: it belongs to whoever has the PC's lock.
     """
 
     __slots__ = ("_host", "_last_ns", "_questions")

@@ -21,7 +21,7 @@ class Device(Protocol):
 class Bus:
     """The ports of a machine. Where nobody is, a read gives all ones and a write is lost; both are counted.
 
-    Threads: it belongs to the VCPU's thread.
+    Threads: it belongs to whoever has the PC's lock.
 
     Attributes:
         reads: How often each port was read.

@@ -25,7 +25,7 @@ def bcd(number: int) -> int:
 class Cmos:
     """The clock shows the host's local time; the memory keeps what is written.
 
-    Threads: it belongs to the VCPU's thread.
+    Threads: it belongs to whoever has the PC's lock.
     """
 
     __slots__ = ("_host", "_memory", "_selected")

@@ -31,7 +31,7 @@ class Code(NamedTuple):
 class KeyboardController:
     """The controller, and the keyboard behind it. A code waits until the one before has been read.
 
-    Threads: it belongs to the VCPU's thread.
+    Threads: it belongs to whoever has the PC's lock.
 
     Attributes:
         last: The code that port 60h has.

@@ -24,7 +24,7 @@ _QUEUE_MAX = 4096
 class SerialPort:
     """A 16550. What the guest sends goes to `on_send` at once; what comes in waits until it is read.
 
-    Threads: it belongs to the VCPU's thread.
+    Threads: it belongs to whoever has the PC's lock.
 
     Attributes:
         sent: All that was sent so far.

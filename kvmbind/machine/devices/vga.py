@@ -29,7 +29,7 @@ PORTS = (
 class Vga:
     """The registers behind the ports 3B4h to 3DAh.
 
-    Threads: it belongs to the VCPU's thread.
+    Threads: it belongs to whoever has the PC's lock.
     """
 
     __slots__ = (

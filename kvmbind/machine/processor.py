@@ -1,0 +1,162 @@
+"""One VCPU of a PC, and what comes out of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvmbind.abi.errors import BadStateError, CanceledError, NotFoundError, NotSupportedError, TimedOutError
+from kvmbind.abi.structs import VcpuIo
+from kvmbind.kvm.exits import ExitReason
+from kvmbind.kvm.registers import MpState
+from kvmbind.machine import emulation, registers
+from kvmbind.machine.bios import rom
+from kvmbind.machine.ending import Reason
+from kvmbind.machine.history import BiosExit, MemoryExit, PortExit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import ParamSpec
+
+    from kvmbind.abi.errors import Access, ZxError
+    from kvmbind.abi.structs import PortPacket
+    from kvmbind.machine.bios.call import Call
+    from kvmbind.machine.pc import Pc
+    from kvmbind.objects.vcpu import Vcpu
+
+    P = ParamSpec("P")
+
+APERTURE, APERTURE_BYTES = 0xA0000, 0x10000
+_INTERRUPTS_ENABLED = 0x200
+_FIRST_LOOK_NS, _LAST_LOOK_NS, _LOOK_FACTOR = 1_000_000, 100_000_000, 4
+_WAITING_FOR_SIPI = (MpState.UNINITIALIZED, MpState.INIT_RECEIVED)
+
+
+class Processor:
+    """Runs one VCPU of a PC and serves its exits.
+
+    Threads: it belongs to the thread that made the VCPU. It holds the PC's lock whenever it serves an exit, and never
+    while the guest runs.
+
+    Attributes:
+        vcpu: The VCPU.
+    """
+
+    __slots__ = ("_call", "_is_asleep", "_look_ns", "_pc", "vcpu")
+
+    def __init__(self, pc: Pc, vcpu: Vcpu) -> None:
+        """Takes a VCPU of the calling thread."""
+        self._pc = pc
+        self._call: BiosExit | None = None
+        self._look_ns = _FIRST_LOOK_NS
+        self._is_asleep = False
+        self.vcpu = vcpu
+
+    @property
+    def look_ns(self) -> int:
+        """How long it may run, or sleep, until somebody should look whether it sleeps for ever."""
+        return _LAST_LOOK_NS if self._is_asleep else self._look_ns
+
+    def step(self, limit_ns: int | None = None) -> bool:
+        """Enters the guest until its next exit or a kick, or for `limit_ns`, and serves the exit.
+
+        Returns:
+            Whether the time was over, without an exit.
+        """
+        try:
+            packet = self.vcpu.enter(None if limit_ns is None else limit_ns / 1e9)
+        except TimedOutError:
+            self._look_ns = min(self._look_ns * _LOOK_FACTOR, _LAST_LOOK_NS)
+            return True
+        except CanceledError:
+            return False
+        except NotFoundError as error:
+            self._serve(self._take_untrapped, error.access)
+        except (NotSupportedError, BadStateError) as error:
+            self._serve(self._stopped, error)
+        else:
+            self._serve(self._take_packet, packet)
+        return False
+
+    def _serve(self, take: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        with self._pc.lock:
+            take(*args, **kwargs)
+            if self._pc.reason is not None:
+                self._pc.ended_on(self)
+
+    def is_done(self) -> bool:
+        """Tells whether it waits for what only another processor can send: it halts without interrupts, or for SIPI."""
+        state = self.vcpu.read_mp_state()
+        if state in _WAITING_FOR_SIPI:
+            return True
+        return state == MpState.HALTED and not self.vcpu.read_registers().rflags & _INTERRUPTS_ENABLED
+
+    def registers(self) -> dict[str, int]:
+        """Returns its registers; of one that is in a BIOS call, those of the caller."""
+        found = registers.read(self.vcpu)
+        # What halts while it waits in a call is a handler of the program's own.
+        if self._call is not None and self._pc.reason is not Reason.HALTED:
+            found |= registers.of_call(self._call)
+        return found
+
+    def _note_call(self, call: Call) -> None:
+        self._call = BiosExit.of(call)
+        self._pc.history.add(self._call)
+
+    def _take_packet(self, packet: PortPacket) -> None:
+        self._look_ns = _FIRST_LOOK_NS
+        io = packet.guest_io
+        if not io.input and io.port == rom.TRAP_PORT and io.access_size == 4:
+            self._take_trap(io.u32)
+        else:
+            self._take_port(io.port, io.access_size, bool(io.input), io.u32)
+
+    def _take_trap(self, stack: int) -> None:
+        pc = self._pc
+        asleep = pc.bios.trap(stack, self._note_call)
+        self._is_asleep = asleep is not None
+        if asleep is not None:
+            self._call = BiosExit.of(asleep)
+        elif pc.reason is None:
+            self._call = None
+
+    def _take_port(self, port: int, size: int, is_read: bool, value: int) -> None:
+        self._is_asleep = False
+        self._call = None
+        bus = self._pc.bus
+        if is_read:
+            value = bus.read(port, size)
+            self.vcpu.write_io(VcpuIo(access_size=size, u32=value))
+        else:
+            bus.write(port, size, value)
+        self._pc.history.add(PortExit(port, size, not is_read, value, bus.is_open(port)))
+
+    def _take_untrapped(self, access: Access | None) -> None:
+        pc = self._pc
+        if access is None:  # memory that is there, and that the kernel cannot reach: nothing goes on from here
+            pc.end(Reason.CANNOT_RUN, detail="the host lacks the guest's memory")
+            return
+        value = int.from_bytes(access.data, "little")
+        if access.kind == "io":
+            self._take_port(access.addr, access.size, not access.is_write, value)
+            return
+        self._is_asleep = False
+        offset = access.addr - APERTURE
+        on_screen = pc.video.is_trapped and 0 <= offset < APERTURE_BYTES
+        if access.is_write and on_screen:
+            pc.video.planes.write(offset, access.size, value)
+        elif not access.is_write:
+            value = pc.video.planes.read(offset, access.size) if on_screen else (1 << 8 * access.size) - 1
+            self.vcpu.write_io(VcpuIo(access_size=access.size, u32=value))
+        if not on_screen:
+            pc.history.add(MemoryExit(access.addr, access.size, access.is_write, value))
+
+    def _stopped(self, error: ZxError) -> None:
+        pc, exit = self._pc, error.exit
+        if exit is not None and pc.supervisor is not None and pc.supervisor.takes(exit):
+            return
+        if exit is not None and emulation.skip(self.vcpu, exit, pc.memory):
+            return
+        if exit is not None and exit.reason == ExitReason.SHUTDOWN:
+            pc.end(Reason.SHUTDOWN, detail="a triple fault; the registers may be those of a reset processor")
+        else:
+            pc.end(Reason.CANNOT_RUN, detail=error.hint)
