@@ -8,6 +8,7 @@ import pytest
 
 import kvmbind
 from kvmbind.machine.ending import Reason
+from kvmbind.machine.images.detect import detect
 from kvmbind.machine.screen.frames import Picture
 
 pytestmark = pytest.mark.kvm
@@ -16,11 +17,14 @@ IMAGES = Path(__file__).resolve().parents[2] / "examples" / "images"
 DEADLINE_S = 60
 
 
-def test_every_image_has_its_source_and_is_a_boot_sector() -> None:
+BOOT_SECTORS = {"clock", "counter", "echo", "hello", "picture"}
+
+
+def test_every_image_has_its_source_and_is_a_boot_sector_or_for_multiboot() -> None:
     names = {path.stem for path in IMAGES.glob("*.S")}
-    assert names == {path.stem for path in IMAGES.glob("*.bin")} == {"clock", "counter", "echo", "hello", "picture"}
-    for path in IMAGES.glob("*.bin"):
-        assert len(path.read_bytes()) == 512
+    assert names == {path.stem for path in IMAGES.glob("*.bin")} == BOOT_SECTORS | {"smp"}
+    formats = {path.stem: detect(path.read_bytes()) for path in IMAGES.glob("*.bin")}
+    assert formats == dict.fromkeys(BOOT_SECTORS, "boot") | {"smp": "multiboot"}
 
 
 def test_hello_says_it_and_stops() -> None:
@@ -58,3 +62,11 @@ def test_clock_sees_ten_ticks() -> None:
     assert ending.reason is Reason.TERMINATED
     assert ending.screen.endswith(" ten ticks")
     assert ending.screen.count(".") >= 10
+
+
+@pytest.mark.parametrize("smp", [1, 2, 4, 9])
+def test_each_processor_of_smp_writes_its_line_and_the_first_counts_them(smp: int) -> None:
+    ending = kvmbind.Machine(IMAGES / "smp.bin", smp=smp).run(DEADLINE_S)
+    assert ending.reason is Reason.HALTED
+    lines = [f"processor {number:02}" for number in range(smp)]
+    assert ending.screen.splitlines() == [*lines, f"{smp:02} are here"]
