@@ -45,14 +45,15 @@ EXITS = bytes.fromhex(
     "cf"  # iret
 )
 
-BELL = 0xD0000
+BELL, HELD_AT = 0xD0000, 256
+RUNG = 0x8000
 RINGS = bytes.fromhex(
     "b800d0"  # mov ax, 0xd000
     "8ec0"  # mov es, ax
-    "bf0100"  # mov di, 1
-    "b90101"  # mov cx, 257
-    "f3aa"  # rep stosb
-    "f4"  # hlt
+    "47"  # again: inc di
+    "268805"  # mov es:[di], al
+    "893e0080"  # mov [RUNG], di
+    "ebf6"  # jmp again
 )
 
 Call = Callable[[], object]
@@ -110,9 +111,13 @@ def held(rounds: int) -> Iterator[Call]:
         guest.write(RINGS, ENTRY)
         guest.set_trap_bell(BELL, 4096, port, key=1)
         with kvmbind.Vcpu.create(guest, ENTRY) as vcpu:
+            while guest.read_u32(RUNG) < HELD_AT:
+                with contextlib.suppress(kvmbind.TimedOutError):
+                    vcpu.enter(0.01)
             for _ in range(rounds):
                 yield vcpu.enter
-            assert [port.wait(0).guest_bell.addr - BELL for _ in range(256)] == list(range(1, 257))
+            addrs = [port.wait(0).guest_bell.addr for _ in range(HELD_AT)]
+            assert addrs == list(range(BELL + 1, BELL + HELD_AT + 1))
 
 
 def port_wait(rounds: int) -> Iterator[Call]:
@@ -193,11 +198,13 @@ def other_threads() -> Iterator[None]:
     for thread in threads:
         thread.start()
     ready.wait()
-    yield
-    done.set()
-    running[0].kick()
-    for thread in threads:
-        thread.join()
+    try:
+        yield
+    finally:
+        done.set()
+        running[0].kick()
+        for thread in threads:
+            thread.join()
 
 
 @contextlib.contextmanager
@@ -205,8 +212,10 @@ def handled_elsewhere() -> Iterator[None]:
     """The main thread blocks SIGINT, so that the kernel gives it to one of the others."""
     with other_threads():
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        yield
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _raise(signo: int, frame: object) -> None:
