@@ -248,7 +248,7 @@ class GuestBell(_FromHere):
         self._sent = 0
 
     def rounds(self, n: int) -> list[Round]:
-        """As of all; each round starts at the sender's time stamp."""
+        """As of all; each round starts at the sender's time stamp, or at its trigger if that has no lasting offset."""
         self._probe.arm()
         return [self._round() for _ in range(n)]
 
@@ -256,8 +256,11 @@ class GuestBell(_FromHere):
         [answered] = self._run(1)
         self._sent += 1
         self._sender.guest.wait_u32(COUNTS, self._sent, timeout_s=10)
+        [offset] = self._sender.watched.tsc_offsets
+        if offset is None:
+            return answered
         stamp = int.from_bytes(self._sender.guest.read(STAMPS, 8), "little")
-        return answered._replace(start=(stamp - self._sender.watched.tsc_offsets[0]) % (1 << 64))
+        return answered._replace(start=(stamp - offset) % (1 << 64))
 
 
 class Mediated(_FromHere):

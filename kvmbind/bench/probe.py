@@ -51,14 +51,15 @@ class Watched(NamedTuple):
     """Which guest is watched. Its fds are numbers of the process that watches.
 
     memory_fd: its memory, from guest-physical 0. stats_fds: one per VCPU, or none. bell_fd: -1, or the eventfd that
-    each VCPU rings when it has counted. counts_at, stamps_at: where the VCPUs have them, 4 and 8 bytes each.
+    each VCPU rings when it has counted. tsc_offsets: one per VCPU; None where KVM tells none that lasts. counts_at,
+    stamps_at: where the VCPUs have them, 4 and 8 bytes each.
     """
 
     memory_fd: int
     memory_size: int
     stats_fds: tuple[int, ...]
     bell_fd: int
-    tsc_offsets: tuple[int, ...]
+    tsc_offsets: tuple[int | None, ...]
     counts_at: int = COUNTS
     stamps_at: int = STAMPS
 
@@ -86,7 +87,7 @@ class Probe:
         offsets = ffi.new("uint64_t[]", vcpus)
         stats_fds = ffi.new("int[]", vcpus)
         for i in range(vcpus):
-            offsets[i] = watched.tsc_offsets[i]
+            offsets[i] = watched.tsc_offsets[i] or 0
         for i, fd in enumerate(watched.stats_fds):
             stats_fds[i] = fd
         probe = ffi.new("struct kb_probe *")

@@ -225,7 +225,7 @@ class InjectorThread:
         self.injector.wake = wake.fd
         self.injector.vector = VECTOR
         self.vcpu: KvmVcpu
-        self.tsc_offset = 0
+        self.tsc_offset: int | None = None
         self._error: BaseException | None = None
         self._made = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(vm, system), name="kvmbind-bench-vcpu", daemon=True)
@@ -275,9 +275,9 @@ def _wait_until_ready(guest: _Readable, apic_id: int) -> None:
         time.sleep(0.001)
 
 
-def tsc_offset(vcpu: KvmVcpu) -> int:
-    """Returns the offset, or 0 where the kernel does not tell; the first rounds show whether it holds."""
+def tsc_offset(vcpu: KvmVcpu) -> int | None:
+    """Returns the offset, or None where the kernel tells none that lasts; the first rounds show whether it holds."""
     try:
         return tsc.offset(vcpu)
     except OSError:
-        return 0
+        return None
