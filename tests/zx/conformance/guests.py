@@ -66,6 +66,19 @@ def no_numbers() -> list[Check]:
     return [value("kind", 1 << 32), value("addr", -1), value("size", 1 << 64), value("key", 1 << 64)]
 
 
+def of_every_kind(*, bell: bool) -> list[Check]:
+    """What is looked at first, whatever is trapped."""
+    return [
+        *lookup("guest", "WRITE"),
+        *port_lookup(bell=bell),
+        *no_numbers(),
+        value("size", 0),
+        value("size", TOP, OUT_OF_RANGE),
+        value("addr", TOP, OUT_OF_RANGE),
+        value("kind", 77),
+    ]
+
+
 def takes_no_port() -> Check:
     return replaced("port", "it takes no port", Status.INVALID_ARGS, lambda scene: scene.make.port(0), takes={"port"})
 
@@ -83,13 +96,7 @@ TRAP_MEM = Table(
     zx.zx_guest_set_trap,
     lambda make: trap(make, ZX_GUEST_TRAP_MEM, 0x80000, 3 * PAGE),
     in_order(
-        lookup("guest", "WRITE"),
-        port_lookup(bell=False),
-        no_numbers(),
-        value("size", 0),
-        value("size", TOP, OUT_OF_RANGE),
-        value("addr", TOP, OUT_OF_RANGE),
-        value("kind", 77),
+        of_every_kind(bell=False),
         takes_no_port(),
         whole_pages(),
         overlap("where it begins"),
@@ -105,13 +112,7 @@ TRAP_BELL = Table(
     zx.zx_guest_set_trap,
     lambda make: trap(make, ZX_GUEST_TRAP_BELL, 0x80000, 3 * PAGE, make.port(0)),
     in_order(
-        lookup("guest", "WRITE"),
-        port_lookup(bell=True),
-        no_numbers(),
-        value("size", 0),
-        value("size", TOP, OUT_OF_RANGE),
-        value("addr", TOP, OUT_OF_RANGE),
-        value("kind", 77),
+        of_every_kind(bell=True),
         value("port", 0),
         whole_pages(),
         overlap("where it begins"),
@@ -126,13 +127,7 @@ TRAP_IO = Table(
     zx.zx_guest_set_trap,
     lambda make: trap(make, ZX_GUEST_TRAP_IO, 0x40, 4),
     in_order(
-        lookup("guest", "WRITE"),
-        port_lookup(bell=False),
-        no_numbers(),
-        value("size", 0),
-        value("size", TOP, OUT_OF_RANGE),
-        value("addr", TOP, OUT_OF_RANGE),
-        value("kind", 77),
+        of_every_kind(bell=False),
         takes_no_port(),
         value("addr", 0xFFFF, OUT_OF_RANGE),
         value("size", 0xFFFF, OUT_OF_RANGE),
