@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Literal
 
 from kvmbind import Guest, Vcpu, VcpuState
 from kvmbind.zx import ZX_PKT_TYPE_GUEST_IO
+from tests.zx.conformance import long_mode
 
 if TYPE_CHECKING:
     import contextlib
 
     Mode = Literal["real", "long"]
 
-ENTRY, IDT, STUBS, COMMON, GDT, TABLE_REGISTERS = 0x3000, 0x5000, 0x6000, 0x7F00, 0x8000, 0x8100
+ENTRY, STUBS, COMMON = 0x3000, 0x6000, 0x7F00
 REPORT, READY = 0x80, 0x81
-PRESENT, WRITABLE, LARGE = 1, 2, 0x80
-INTERRUPT_GATE, CODE_64, CODE_SELECTOR = 0x8E00, 0x00209A0000000000, 8
 DEADLINE_S = 60
 
 OUT_REPORT = bytes.fromhex("e680")
@@ -30,9 +29,7 @@ HANDLER = {
 }
 # mov sp, 9000h
 PROLOGUE_REAL = bytes.fromhex("bc0090")
-# mov esp, 9000h; lgdt [8100h]; lidt [8110h]; push 8; push 3020h; retfq; and 3020h is where it goes on
-PROLOGUE_LONG = bytes.fromhex("bc00900000 0f01142500810000 0f011c2510810000 6a08 6820300000 48cb").ljust(0x20, b"\x90")
-PROLOGUE = {"real": PROLOGUE_REAL, "long": PROLOGUE_LONG}
+PROLOGUE = {"real": PROLOGUE_REAL, "long": long_mode.PROLOGUE}
 # out 81h, al; sti; hlt for ever
 IDLE = bytes.fromhex("e681 fb f4 ebfd")
 NOTHING = "9090"
@@ -48,10 +45,11 @@ class Reporter:
         self.guest.set_trap_io(REPORT, 2, 0)
         self.guest.write(HANDLER[mode], COMMON)
         self.guest.write(b"".join(self._stub(vector) for vector in range(256)), STUBS)
+        handlers = range(STUBS, STUBS + 256 * 16, 16)
         if mode == "long":
-            self._write_tables_of_long_mode()
+            long_mode.write_tables(self.guest, handlers)
         else:
-            self.guest.write(struct.pack("<256I", *range(STUBS, STUBS + 256 * 16, 16)), 0)
+            self.guest.write(struct.pack("<256I", *handlers), 0)
 
     def _stub(self, vector: int) -> bytes:
         """mov eax, vector; jmp COMMON; and what makes it 16 bytes."""
@@ -60,20 +58,13 @@ class Reporter:
         behind = STUBS + 16 * vector + len(load) + 1 + struct.calcsize(jump)
         return (load + b"\xe9" + struct.pack(jump, COMMON - behind)).ljust(16, b"\x90")
 
-    def _write_tables_of_long_mode(self) -> None:
-        pages = [number << 21 | LARGE | WRITABLE | PRESENT for number in range(512)]
-        for addr, entries in [(0, [0x1000 | WRITABLE | PRESENT]), (0x1000, [0x2000 | WRITABLE | PRESENT]),
-                              (0x2000, pages), (GDT, [0, CODE_64])]:  # fmt: skip
-            self.guest.write(struct.pack(f"<{len(entries)}Q", *entries), addr)
-        handlers = range(STUBS, STUBS + 256 * 16, 16)
-        gates = (struct.pack("<HHHHQ", handler, CODE_SELECTOR, INTERRUPT_GATE, 0, 0) for handler in handlers)
-        self.guest.write(b"".join(gates), IDT)
-        self.guest.write(struct.pack("<HQ", 15, GDT), TABLE_REGISTERS)
-        self.guest.write(struct.pack("<HQ", 256 * 16 - 1, IDT), TABLE_REGISTERS + 16)
-
     def load(self, code: bytes) -> None:
         """Puts code where VCPUs begin, behind what sets their stack up."""
         self.guest.write(PROLOGUE[self.mode] + code, ENTRY)
+
+    def behind(self, code: str) -> int:
+        """Where code that is loaded ends."""
+        return ENTRY + len(PROLOGUE[self.mode]) + len(bytes.fromhex(code))
 
     def vcpu(self) -> Vcpu:
         """The next VCPU, which has not run yet."""

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kvmbind import VcpuState
-from tests.zx.conformance.reporter import Reporter, report
+from kvmbind import TimedOutError, VcpuState
+from tests.zx.conformance.long_mode import TO_USER
+from tests.zx.conformance.reporter import OUT_REPORT, Reporter, report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.zx.conformance.reporter import Mode
+
 pytestmark = pytest.mark.kvm
 
-GENERAL_PROTECTION = 13
+DIVIDE_ERROR, GENERAL_PROTECTION = 0, 13
 CPUID, RDMSR, WRMSR, PAUSE = "0fa2", "0f32", "0f30", "f390"
 APIC_BASE, NO_MSR, ICR = 0x1B, 0x12345, 0x830
 X2APIC_MODE, APIC_ENABLED = 1 << 10, 1 << 11
@@ -42,6 +45,12 @@ IGNORES_MSRS = IGNORE_MSRS.exists() and IGNORE_MSRS.read_text(encoding="ascii").
 def real() -> Iterator[Reporter]:
     with contextlib.ExitStack() as opened:
         yield Reporter(opened, "real")
+
+
+@pytest.fixture(scope="module")
+def long() -> Iterator[Reporter]:
+    with contextlib.ExitStack() as opened:
+        yield Reporter(opened, "long")
 
 
 def test_cpuid_says_that_there_is_a_hypervisor_and_an_x2apic(real: Reporter) -> None:
@@ -85,6 +94,45 @@ def test_xsetbv_is_checked_by_kvm(real: Reporter, value: int, allowed: bool) -> 
 
 def test_pause_goes_on(real: Reporter) -> None:
     assert real.run(PAUSE, rax=7).rax == 7
+
+
+@pytest.mark.parametrize("mode", ["real", "long"])
+def test_a_fault_comes_to_the_guests_handler_with_no_exit(opened: contextlib.ExitStack, mode: Mode) -> None:
+    assert Reporter(opened, mode).run("31c9 f7f1", rax=7).rax == DIVIDE_ERROR  # xor ecx, ecx; div ecx
+
+
+# Hypercalls: each vendor's processors have an instruction of their own, and KVM knows both
+
+
+VMCALL, VMMCALL = "0f01c1", "0f01d9"
+IS_INTEL = "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+OWN, OTHERS_OWN = (VMCALL, VMMCALL) if IS_INTEL else (VMMCALL, VMCALL)
+UNKNOWN = 1234
+ENOSYS, EPERM = (1 << 64) - 1000, (1 << 64) - 1
+INTERPRETS = Path("/sys/module/kvm_pvm").exists()
+
+
+@pytest.mark.parametrize("instruction", [OWN, OTHERS_OWN], ids=["own", "another vendor's"])
+def test_an_unknown_hypercall_gives_minus_1000_and_a_kvm_that_interprets_never_gets_behind_it(
+    long: Reporter, instruction: str
+) -> None:
+    if not INTERPRETS:
+        assert long.run(instruction, rax=UNKNOWN).rax == ENOSYS
+        return
+    long.load(bytes.fromhex(instruction) + OUT_REPORT)
+    vcpu = long.vcpu()
+    for _ in range(2):
+        with pytest.raises(TimedOutError):
+            vcpu.enter(0.1)
+        assert vcpu.read_registers().rip == long.behind("")
+
+
+def test_a_users_hypercall_is_not_permitted(long: Reporter) -> None:
+    assert long.run(TO_USER + OWN).rax == EPERM
+
+
+def test_a_users_hypercall_by_another_vendors_instruction_is_a_general_protection_fault(long: Reporter) -> None:
+    assert long.run(TO_USER + OTHERS_OWN).rax == GENERAL_PROTECTION
 
 
 # Interrupts between VCPUs: no packet GUEST_VCPU comes of any
