@@ -204,16 +204,17 @@ int kb_vcpu_start_real(struct kb_vcpu *vcpu, uint64_t entry)
     return start(vcpu, &sregs, entry & 15);
 }
 
-/* 64-bit mode with paging on and CR3 = 0: the page tables are expected at guest-physical 0. */
+/* 64-bit mode with paging on and CR3 = 0: the page tables are expected at guest-physical 0. CR0.NE is off until the
+ * guest sets it, as Zircon shows it. */
 int kb_vcpu_start_long(struct kb_vcpu *vcpu, uint64_t entry)
 {
-    enum { CR0_PE = 1, CR0_ET = 1 << 4, CR0_NE = 1 << 5, CR0_WP = 1 << 16, CR4_PAE = 1 << 5, EFER_LME_LMA = 0x500 };
+    enum { CR0_PE = 1, CR0_ET = 1 << 4, CR0_WP = 1 << 16, CR4_PAE = 1 << 5, EFER_LME_LMA = 0x500 };
     struct kvm_sregs sregs;
     int result = kb_ioctl(vcpu->fd, KVM_GET_SREGS, &sregs);
     if (result < 0)
         return result;
     set_segments(&sregs, segment(0, 11, true));
-    sregs.cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_WP | UINT64_C(1) << 31;
+    sregs.cr0 = CR0_PE | CR0_ET | CR0_WP | UINT64_C(1) << 31;
     sregs.cr3 = 0;
     sregs.cr4 = CR4_PAE;
     sregs.efer = EFER_LME_LMA;
