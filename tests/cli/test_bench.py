@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -166,6 +168,26 @@ def refuse_kvm(_: str) -> None:
     raise FileNotFoundError(2, "/dev/kvm does not exist: load it")
 
 
+def both(child: subprocess.Popen[str], terminal: int) -> tuple[str, bytes]:
+    """Reads what is printed and what is drawn, at once, to the end: a terminal is full soon."""
+    drawn = bytearray()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # EIO: the last writer has closed it
+            while part := os.read(terminal, 4096):
+                drawn.extend(part)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        out, _ = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        reader.join()
+        os.close(terminal)
+    return out, bytes(drawn)
+
+
 @pytest.mark.kvm
 def test_ctrl_c_prints_what_was_measured_so_far_and_ends_with_130() -> None:
     command = [sys.executable, "-W", "error", "-m", "kvmbind", "bench", "-n", "1000000", "--repeat", "100000", "--json",
@@ -177,10 +199,9 @@ def test_ctrl_c_prints_what_was_measured_so_far_and_ends_with_130() -> None:
     while b"bound " not in drawn:  # the bar names whose turn has ended
         drawn += os.read(terminal, 4096)
     child.send_signal(signal.SIGINT)
-    out, _ = child.communicate(timeout=60)
-    os.close(terminal)
+    out, rest = both(child, terminal)
     assert child.returncode == 130
-    assert b"Traceback" not in drawn
+    assert b"Traceback" not in drawn + rest
     made = json.loads(out)
     assert not made["complete"]
     assert made["results"][0]["summary"]["p50_ns"] > 0
@@ -192,14 +213,7 @@ def test_on_a_terminal_a_bar_is_drawn_on_stderr_and_the_result_alone_on_stdout()
     command = [sys.executable, "-m", "kvmbind", "bench", *TWO, "--json"]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, text=True)
     os.close(end)
-    drawn = b""
-    try:
-        while part := os.read(terminal, 4096):
-            drawn += part
-    except OSError:  # EIO: the last writer has closed it
-        pass
-    out, _ = child.communicate(timeout=60)
-    os.close(terminal)
+    out, drawn = both(child, terminal)
     assert child.returncode == 0
     assert b"bound" in drawn
     assert json.loads(out)["complete"]
