@@ -163,7 +163,7 @@ run() { # COMMAND
         -accel tcg,thread=multi -cpu max,+svm -smp "$CPUS" -m "$MEMORY_MIB" \
         -nodefaults -no-user-config -display none -no-reboot \
         -kernel "$MACHINE/kernel" -initrd "$MACHINE/initramfs" \
-        -append 'console=ttyS0 quiet panic=-1 tsc=reliable mitigations=off' \
+        -append 'console=ttyS0 quiet panic=-1 tsc=reliable rcupdate.rcu_expedited=1 mitigations=off' \
         -virtfs local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap \
         -virtfs "local,path=$exchange,mount_tag=exchange,security_model=none" \
         -serial "file:$exchange/console" -serial stdio </dev/null || status=$?
