@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,11 +12,46 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction["CommandParser"]
 
 
+_STDOUT = 1
+_FALLBACK_COLUMNS = 80
+
+
+class Formatter(argparse.HelpFormatter):
+    """argparse's, with the width of the terminal; argparse itself imports shutil, and the compressors, to find it."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+class RawFormatter(Formatter, argparse.RawDescriptionHelpFormatter):
+    """The same, with the lines of descriptions as they are."""
+
+
+def _columns() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(_STDOUT).columns or _FALLBACK_COLUMNS
+    except OSError:  # closed, or no terminal
+        return _FALLBACK_COLUMNS
+
+
 class CommandParser(argparse.ArgumentParser):
     """A parser whose own commands may have a default: arguments that begin with no command's name are for that one."""
 
     _default: str | None = None
     _commands: Commands
+
+    def __init__(
+        self,
+        *,
+        prog: str | None = None,
+        description: str | None = None,
+        epilog: str | None = None,
+        formatter_class: type[Formatter] = Formatter,
+    ) -> None:
+        super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=formatter_class)
 
     def add_commands(self, default: str, metavar: str) -> Commands:
         """Makes room for its commands; the name of the chosen one is in the arguments as `metavar` in lower case."""

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
+from kvmbind.cli.parser import RawFormatter
 from kvmbind.machine.images.image import FORMATS
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def register(commands: Commands) -> None:
         help="run a real-mode image: a boot sector, a .COM program, a floppy, a disk, a ROM; or a Multiboot image",
         description="Runs a real-mode image as on a PC.",
         epilog=_ENDINGS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawFormatter,
     )
     parser.set_defaults(run=_run)
     add = parser.add_argument

@@ -12,9 +12,7 @@ from kvmbind.abi.errors import NotSupportedError
 from kvmbind.cli.failures import CommandError, require_extra
 from kvmbind.machine.ending import TROUBLE, Ending, Reason
 from kvmbind.machine.images.image import ImageError
-from kvmbind.machine.key_script import KeyScriptError
 from kvmbind.machine.machine import MEMORY, Machine
-from kvmbind.machine.watches import watch_frames
 
 if TYPE_CHECKING:
     import argparse
@@ -73,7 +71,11 @@ class Session:
             )
         except ImageError as error:
             raise CommandError(f"{args.image}: {error}") from error
-        except KeyScriptError as error:
+        except ValueError as error:
+            from kvmbind.machine.key_script import KeyScriptError
+
+            if not isinstance(error, KeyScriptError):
+                raise
             raise CommandError(str(error)) from error
 
     def _connect(self) -> None:
@@ -121,6 +123,7 @@ class Session:
 
     def _record(self, pc: Pc, path: str) -> None:
         from kvmbind.machine.screen.image_files import Recording
+        from kvmbind.machine.watches import watch_frames
 
         recording = Recording(path)
         self._parts.callback(lambda: recording.close(pc.now_ns()))

@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING
 from kvmbind.abi.errors import BadStateError, NoResourcesError, NotSupportedError, OutOfRangeError, TimedOutError
 from kvmbind.kvm import signals
 from kvmbind.kvm.memory import page_up
-from kvmbind.machine import watches
 from kvmbind.machine.bios import rom
 from kvmbind.machine.disk import Disk
 from kvmbind.machine.ending import Ending, Reason
 from kvmbind.machine.images.files import open_image
 from kvmbind.machine.images.image import ImageError
 from kvmbind.machine.images.load import Options, load
-from kvmbind.machine.key_script import Sleep, parse
 from kvmbind.machine.pc import Pc
-from kvmbind.machine.typist import Typist
-from kvmbind.objects.interrupt import Interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,8 +26,11 @@ if TYPE_CHECKING:
 
     from kvmbind.machine.gdb.server import Server
     from kvmbind.machine.images.image import Format
+    from kvmbind.machine.key_script import Sleep
     from kvmbind.machine.keys import Stroke
     from kvmbind.machine.screen.frames import Frame
+    from kvmbind.machine.typist import Typist
+    from kvmbind.objects.interrupt import Interrupt
     from kvmbind.objects.vcpu import Vcpu
 
 MEMORY = 32 << 20
@@ -105,10 +104,11 @@ class Machine:
         self._error: BaseException | None = None
         self._ending: Ending | None = None
         self._gdb_server: Server | None = None
-        strokes = parse(keys) if keys else []
+        strokes = _parse(keys) if keys else []
         self._pc = Pc(loaded, memory, disks, smp)
-        self._typist = Typist(self._pc)
-        self._typist.press(strokes)
+        self._typist: Typist | None = None
+        if strokes:
+            self._type(strokes)
 
     # Running
 
@@ -149,6 +149,10 @@ class Machine:
             if self._started:
                 raise BadStateError(call, "a Machine runs once, and this one has been started or closed")
             self._started = True
+        if timeout_s is None and until is None and until_still_s is None:
+            return
+        from kvmbind.machine import watches
+
         if timeout_s is not None:
             watches.watch_deadline(self._pc, timeout_s)
         if until is not None:
@@ -290,6 +294,8 @@ class Machine:
         Raises:
             TimedOutError: It did not come in time, or the machine ended without it; the message has the screen.
         """
+        from kvmbind.machine import watches
+
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not watches.shows(self._pc, text):
             over = self._ended.is_set()
@@ -311,8 +317,16 @@ class Machine:
         Raises:
             KeyScriptError: The script is none; the message says where.
         """
-        events = parse(keys) if isinstance(keys, str) else list(keys)
-        self._pc.post(lambda: self._typist.press(events))
+        events = _parse(keys) if isinstance(keys, str) else list(keys)
+        self._pc.post(lambda: self._type(events))
+
+    def _type(self, events: Iterable[Stroke | Sleep]) -> None:
+        """On the VCPU's thread, or before it runs."""
+        from kvmbind.machine.typist import Typist
+
+        if self._typist is None:
+            self._typist = Typist(self._pc)
+        self._typist.press(events)
 
     def send(self, data: bytes) -> None:
         """Sends bytes to the program by the serial port."""
@@ -376,6 +390,8 @@ class Machine:
             return self._gdb_server.address
 
     def _make_interrupt(self, call: str, vector: int, raw: bool) -> Interrupt:
+        from kvmbind.objects.interrupt import Interrupt
+
         bound_to = vector
         if not raw:
             slot = sum(not is_raw for _, is_raw in self._interrupts)
@@ -396,3 +412,9 @@ class Machine:
         """Says what it runs and how far it is."""
         state = "ended" if self._ended.is_set() else "running" if self._started else "new"
         return f"<kvmbind.Machine format={self.format} {state}>"
+
+
+def _parse(keys: str) -> list[Stroke | Sleep]:
+    from kvmbind.machine.key_script import parse
+
+    return parse(keys)

@@ -8,7 +8,7 @@ from kvmbind.abi.errors import BadStateError, CanceledError, NotFoundError, NotS
 from kvmbind.abi.structs import VcpuIo
 from kvmbind.kvm.exits import ExitReason
 from kvmbind.kvm.registers import MpState
-from kvmbind.machine import emulation, registers
+from kvmbind.machine import registers
 from kvmbind.machine.bios import rom
 from kvmbind.machine.ending import Reason
 from kvmbind.machine.history import BiosExit, MemoryExit, PortExit
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 APERTURE, APERTURE_BYTES = 0xA0000, 0x10000
 _INTERRUPTS_ENABLED = 0x200
-_FIRST_LOOK_NS, _LAST_LOOK_NS, _LOOK_FACTOR = 1_000_000, 100_000_000, 4
+_FIRST_LOOK_NS, _LAST_LOOK_NS, _LOOK_FACTOR = 200_000, 100_000_000, 4
 _WAITING_FOR_SIPI = (MpState.UNINITIALIZED, MpState.INIT_RECEIVED)
 
 
@@ -154,6 +154,8 @@ class Processor:
         pc, exit = self._pc, error.exit
         if exit is not None and pc.supervisor is not None and pc.supervisor.takes(exit):
             return
+        from kvmbind.machine import emulation
+
         if exit is not None and emulation.skip(self.vcpu, exit, pc.memory):
             return
         if exit is not None and exit.reason == ExitReason.SHUTDOWN:

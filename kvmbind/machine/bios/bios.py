@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kvmbind.machine.bios import rom, services
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from kvmbind.machine.memory import PhysicalMemory
     from kvmbind.machine.video import Video
 
-_GROUPS = ("video", "disk", "keyboard", "clock", "system", "dos")
 _DISK, _OLD_DISK = 0x13, 0x40  # a BIOS with disks moves its floppies to 40h, and programs call them there
 _COLOUR_TEXT_AND_FPU = 0x0022
 _FLOPPY_DRIVE = 0x0001
@@ -55,9 +53,7 @@ class Bios:
         disks: dict[int, Disk],
         host: Host,
     ) -> None:
-        """Loads the services; `power_on` comes next."""
-        for group in _GROUPS:
-            import_module(f"kvmbind.machine.bios.{group}")
+        """Takes the parts; `power_on` comes next."""
         self.memory = memory
         self.data = DataArea(memory)
         self.video = video

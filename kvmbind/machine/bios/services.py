@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,18 @@ if TYPE_CHECKING:
 
     Service = Callable[[Bios, Call], object]
 
+#: The modules that serve an interrupt; its first call imports them.
+GROUPS = {
+    **dict.fromkeys((0x00, 0x06, 0x0C, 0x0D, 0x11, 0x12, 0x14, 0x17, 0x18, 0x19), ("system",)),
+    **dict.fromkeys((0x09, 0x16), ("keyboard",)),
+    **dict.fromkeys((0x20, 0x21, 0x29), ("dos",)),
+    0x10: ("video",),
+    0x13: ("disk",),
+    0x15: ("clock", "system"),
+    0x1A: ("clock",),
+}
+
+_to_come = dict(GROUPS)
 _functions: dict[tuple[int, int], Service] = {}
 _vectors: dict[int, Service] = {}
 _with_functions: set[int] = set()
@@ -38,7 +51,15 @@ def service(vector: int, *functions: int) -> Callable[[Service], Service]:
 
 def find(vector: int, function: int) -> Service:
     """Returns what serves a call, if only by saying that there is no such function."""
+    _load(vector)
     return _functions.get((vector, function)) or _vectors.get(vector) or refuse
+
+
+def _load(vector: int) -> None:
+    if vector in _to_come:
+        for group in _to_come[vector]:
+            import_module(f"kvmbind.machine.bios.{group}")
+        _to_come.pop(vector, None)
 
 
 def refuse(_: Bios, call: Call) -> None:
@@ -48,6 +69,7 @@ def refuse(_: Bios, call: Call) -> None:
 
 def key(vector: int, function: int) -> tuple[int, int]:
     """Returns what calls are counted by: AH is 0 for an interrupt that has no functions."""
+    _load(vector)
     return vector, function if vector in _with_functions else 0
 
 
