@@ -70,6 +70,7 @@ guests: preflight
 
 bench: $(RUNTIME)
 	$(RUN) -m kvmbind bench ratios
+	$(RUN) -m kvmbind bench images
 
 test-kvm-amd: $(DEV)
 	T=$(SECOND_KVM_TIME_S) $(SECOND_KVM) "cd '$(CURDIR)' && $(SECOND_KVM_ENV) \

@@ -249,17 +249,46 @@ def test_an_irq_is_a_vector_and_a_rate() -> None:
     assert build_irq("0") == Irq(0, is_raw=False, hz=None)
 
 
-def test_it_imports_nothing_heavy() -> None:
+#: What costs more than a short image may: modules that take milliseconds, and what `run` needs only when it is asked.
+HEAVY = {
+    *("asyncio", "bz2", "dataclasses", "decimal", "inspect", "json", "logging", "lzma", "pathlib", "random", "shutil"),
+    *("socket", "ssl", "subprocess", "tempfile", "termios", "tomllib", "unittest", "urllib", "uuid", "zipfile", "zlib"),
+    *("PIL", "iced_x86", "rich", "matplotlib", "hdrh"),
+}
+NOT_ASKED_FOR = {
+    *("kvmbind.bench", "kvmbind.doctor", "kvmbind.guests", "kvmbind.pytest_plugin", "kvmbind.zx"),
+    *("kvmbind.cli.bench", "kvmbind.cli.doctor", "kvmbind.cli.irq_socket", "kvmbind.cli.live"),
+    *("kvmbind.cli.serial_line", "kvmbind.machine.diagnosis", "kvmbind.machine.emulation", "kvmbind.machine.gdb"),
+    *("kvmbind.machine.key_input", "kvmbind.machine.key_script", "kvmbind.machine.keys", "kvmbind.machine.typist"),
+    *("kvmbind.machine.watches", "kvmbind.machine.bios.clock", "kvmbind.machine.bios.disk", "kvmbind.machine.bios.dos"),
+    *("kvmbind.machine.bios.keyboard", "kvmbind.machine.screen.image_files", "kvmbind.machine.screen.render"),
+    *("kvmbind.machine.screen.terminal", "kvmbind.objects.interrupt", "kvmbind.objects.port"),
+}
+
+
+def loaded(*arguments: str) -> set[str]:
+    """The modules that a run has loaded, and the packages that they are of."""
     script = (
         "import sys; before = set(sys.modules); from kvmbind.cli import main; main(sys.argv[1:]);"
         "print(*set(sys.modules) - before, file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, "run", "--headless", str(IMAGES / "hello.bin")],
+        [sys.executable, "-c", script, "run", "--headless", *arguments, str(IMAGES / "hello.bin")],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         check=True,
     )
-    heavy = {"dataclasses", "inspect", "pathlib", "logging", "PIL", "iced_x86", "json", "subprocess", "asyncio", "ssl"}
-    assert heavy & set(done.stderr.split()) == set()
+    names = [name.split(".") for name in done.stderr.split()]
+    return {".".join(name[:parts]) for name in names for parts in range(1, len(name) + 1)}
+
+
+def test_it_loads_nothing_heavy_and_nothing_that_is_not_asked_for() -> None:
+    modules = loaded()
+    assert "kvmbind.machine.bios.video" in modules  # which has the service that it calls
+    assert (HEAVY | NOT_ASKED_FOR) & modules == set()
+
+
+def test_it_loads_what_is_asked_for() -> None:
+    asked = {"kvmbind.machine.typist", "kvmbind.machine.watches", "kvmbind.objects.interrupt"}
+    assert asked <= loaded("--keys", "a", "--timeout", "60", "--irq", "40@1")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvmbind.cli.bench import compare, latency, others, ratios
+from kvmbind.cli.bench import compare, images, latency, others, ratios
 
 if TYPE_CHECKING:
     from kvmbind.cli.parser import Commands
 
 DEFAULT = "latency"
-BENCHES = (latency, others, compare, ratios)
+BENCHES = (latency, others, images, compare, ratios)
 
 _ABOUT = f"""Measures, beside raw C in the same run. Options that follow no name of a benchmark are those of {DEFAULT}:
 see kvmbind bench {DEFAULT} --help."""
