@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 APERTURE, APERTURE_BYTES = 0xA0000, 0x10000
 _INTERRUPTS_ENABLED = 0x200
 _FIRST_LOOK_NS, _LAST_LOOK_NS, _LOOK_FACTOR = 200_000, 100_000_000, 4
+_ASLEEP_LOOK_NS = 1_000_000_000  # in a service that sleeps; an interrupt's handler may stop all the same
 _WAITING_FOR_SIPI = (MpState.UNINITIALIZED, MpState.INIT_RECEIVED)
 
 
@@ -54,7 +55,7 @@ class Processor:
     @property
     def look_ns(self) -> int:
         """How long it may run, or sleep, until somebody should look whether it sleeps for ever."""
-        return _LAST_LOOK_NS if self._is_asleep else self._look_ns
+        return _ASLEEP_LOOK_NS if self._is_asleep else self._look_ns
 
     def step(self, limit_ns: int | None = None) -> bool:
         """Enters the guest until its next exit or a kick, or for `limit_ns`, and serves the exit.

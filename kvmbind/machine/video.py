@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kvmbind.machine.bios.data_area import PAGES
 from kvmbind.machine.screen import raster
-from kvmbind.machine.screen.capture import capture, raster_of
+from kvmbind.machine.screen.capture import Camera, raster_of
 from kvmbind.machine.screen.colours import Colours
 from kvmbind.machine.screen.font import font_for
 from kvmbind.machine.screen.modes import MODES, TEXT, Mode
@@ -44,7 +44,17 @@ class Video:
         on_character: Told of each character that is written as on a teletype.
     """
 
-    __slots__ = ("_aperture", "_data", "_memory", "colours", "crtc_start", "is_trapped", "on_character", "planes")
+    __slots__ = (
+        "_aperture",
+        "_camera",
+        "_data",
+        "_memory",
+        "colours",
+        "crtc_start",
+        "is_trapped",
+        "on_character",
+        "planes",
+    )
 
     def __init__(
         self,
@@ -67,6 +77,7 @@ class Video:
         self.is_trapped = False
         self.colours = Colours()
         self.planes = Planes()
+        self._camera = Camera(memory, self.colours, self.planes)
         self.crtc_start: int | None = None
         self.on_character = on_character
 
@@ -76,8 +87,8 @@ class Video:
         return MODES.get(self._data.video_mode & 0x7F, TEXT)
 
     def frame(self) -> Frame:
-        """Returns what the screen shows."""
-        return capture(self._memory, self.colours, self.planes, start=self.crtc_start)
+        """Returns what the screen shows: the same frame again as long as that does not change."""
+        return self._camera.look(start=self.crtc_start)
 
     def set_mode(self, number: int) -> None:
         """Does INT 10h/00h; a mode that does not exist changes nothing."""

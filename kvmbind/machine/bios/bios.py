@@ -62,7 +62,7 @@ class Bios:
         self.disks = disks
         self.dos_scancode: int | None = None
         self.host = host
-        self.brake = Brake(host)
+        self.brake = Brake(host, video.frame)
         self.calls: dict[tuple[int, int], int] = {}
 
     def power_on(self, start: Start | ProtectedStart) -> int:

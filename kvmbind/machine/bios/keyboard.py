@@ -105,7 +105,8 @@ def poll(bios: Bios, call: Call) -> Key | None:
     key = peek_key(bios)
     call.zero = key is None
     if call.is_resumed:
-        bios.brake.is_over()
+        if bios.brake.goes_on() and key is None:
+            call.sleep()
     elif key is None:
         bios.host.wants_key()
         if bios.brake.applies():

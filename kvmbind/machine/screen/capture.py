@@ -19,6 +19,7 @@ PAGE_START = 0x44E
 CURSOR_POSITIONS = 0x450
 CURSOR_SHAPE = 0x460
 PAGE = 0x462
+CLOCK, CLOCK_END = 0x46C, 0x471  # what changes by itself
 LAST_ROW = 0x484
 GLYPH_HEIGHT = 0x485
 END = 0x487
@@ -108,7 +109,8 @@ class Camera:
         else:
             video = self._memory.read(mode.base, mode.size)
         colours = self._colours
-        return bios.data, video, bytes(colours.dac), bytes(colours.attributes), colours.blinks, start, lines
+        data = bios.data[: CLOCK - MODE] + bios.data[CLOCK_END - MODE :]
+        return data, video, bytes(colours.dac), bytes(colours.attributes), colours.blinks, start, lines
 
 
 def raster_of(mode: Mode, memory: Memory, planes: Planes, start: int = 0) -> Raster:

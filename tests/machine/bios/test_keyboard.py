@@ -114,3 +114,52 @@ def test_who_does_something_between_two_questions_is_not_slowed_down(bench: Benc
     for _ in range(300):
         assert not bench.call(0x16, ah=0x01).is_resumed
         bench.host.pass_time(3_000_000)
+
+
+def ask_until_woken(bench: Bench) -> int:
+    """Asks for a key that does not come, and tells for how many ms the guest sleeps."""
+    bench.call(0x16, ah=0x01)
+    slept_ms = 0
+    while True:
+        bench.host.pass_time(1_000_000)
+        slept_ms += 1
+        if 8 in bench.host.lines:
+            bench.host.lines.clear()
+            assert not bench.again().is_resumed
+            return slept_ms
+
+
+def test_who_asks_on_while_the_screen_stays_as_it_is_sleeps_longer(bench: Bench) -> None:
+    for _ in range(150):
+        bench.call(0x16, ah=0x01)
+    slept = [ask_until_woken(bench) for _ in range(250)]
+    assert set(slept[:100]) == {10}
+    assert set(slept[-20:]) == {200}
+    bench.print(b"x")
+    ask_until_woken(bench)
+    assert ask_until_woken(bench) == 10
+
+
+def test_a_tick_ends_no_long_sleep_and_a_key_ends_it_at_once(bench: Bench) -> None:
+    for _ in range(150):
+        bench.call(0x16, ah=0x01)
+    while ask_until_woken(bench) == 10:
+        pass
+    bench.call(0x16, ah=0x01)
+    bench.host.pass_time(1_000_000)
+    assert bench.again().is_resumed
+    bench.bios.memory.write(b"a\x1e", 0x41E)
+    bench.data.key_tail = 0x20
+    done = bench.again()
+    assert (done.is_resumed, done.zero, done.ax) == (False, False, 0x1E61)
+
+
+def test_what_ends_a_sleep_early_sets_no_second_alarm(bench: Bench) -> None:
+    """Else each tick would add one, and the guest would be woken more and more often."""
+    for _ in range(110):
+        bench.call(0x16, ah=0x01)
+    alarms = len(bench.host.alarms)
+    for _ in range(10):
+        bench.again()
+        bench.call(0x16, ah=0x01)
+    assert len(bench.host.alarms) == alarms == 1
