@@ -83,10 +83,10 @@ class Session:
         if not (self._args.json or self._is_live):
             pc.on_character = self._print
         if self._args.record:
-            self._record(pc, self._args.record)
+            self._record(self._args.record)
         self._connect_serial(pc, self._args.serial)
         if self._args.trace:
-            pc.history.on_event = lambda event: print(event, file=self._errors)
+            self._trace(pc)
         self._connect_interrupts(self._args.irq, self._args.irq_socket)
         if self._args.gdb is not None:
             self._listen_for_gdb(*self._args.gdb)
@@ -121,13 +121,21 @@ class Session:
             self._parts.callback(log.close)
             pc.serial.on_send = log.send
 
-    def _record(self, pc: Pc, path: str) -> None:
-        from kvmbind.machine.screen.image_files import Recording
-        from kvmbind.machine.watches import watch_frames
+    def _record(self, path: str) -> None:
+        from kvmbind.machine.screen.recorder import Recorder
 
-        recording = Recording(path)
-        self._parts.callback(lambda: recording.close(pc.now_ns()))
-        watch_frames(pc, recording.add)
+        self._parts.callback(Recorder(path, self.machine.frame).close)
+
+    def _trace(self, pc: Pc) -> None:
+        if not (self._is_live and self._errors.isatty()):
+            pc.history.on_event = lambda event: print(event, file=self._errors)
+            return
+        from kvmbind.cli.held_lines import HeldLines
+
+        held = HeldLines()
+        pc.history.on_event = held.add
+        self._parts.callback(held.release, self._errors)
+        self._parts.callback(setattr, pc.history, "on_event", None)
 
     def _connect_interrupts(self, irqs: list[Irq], socket_path: str | None) -> None:
         interrupts = [(irq, self.machine.interrupt(irq.vector, raw=irq.is_raw)) for irq in irqs]

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 from kvmbind.machine.ending import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kvmbind.machine.pc import Pc
     from kvmbind.machine.screen.frames import Frame
 
 _PERIOD_NS = 50_000_000
-_FRAME_NS = 40_000_000
 
 
 def watch_deadline(pc: Pc, timeout_s: float) -> None:
@@ -39,16 +36,6 @@ def shows(pc: Pc, text: str) -> bool:
     if text.encode("utf-8") in pc.serial.sent or text.encode("cp437", "replace") in pc.serial.sent:
         return True
     return text in "".join(pc.console) or text in pc.video.frame().text()
-
-
-def watch_frames(pc: Pc, take: Callable[[Frame, int], object]) -> None:
-    """Calls `take` with what the screen shows and the time in ns, 25 times a second."""
-
-    def look() -> None:
-        take(pc.video.frame(), pc.now_ns())
-        pc.call_at(pc.now_ns() + _FRAME_NS, look)
-
-    pc.call_at(pc.now_ns(), look)
 
 
 def watch_stillness(pc: Pc, still_s: float) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyte
@@ -43,10 +43,17 @@ class Session:
 
     def expect(self, line: str) -> None:
         """Waits until the terminal shows a line."""
+        self._wait(lambda shown: shown == line, line)
+
+    def expect_start(self, start: str) -> None:
+        """Waits until the terminal shows a line that starts so."""
+        self._wait(lambda shown: shown.startswith(start), start)
+
+    def _wait(self, fits: Callable[[str], bool], what: str) -> None:
         deadline = time.monotonic() + DEADLINE_S
-        while line not in self.lines:
+        while not any(map(fits, self.lines)):
             if time.monotonic() > deadline:
-                pytest.fail(f"{line!r} did not come; there is {self.lines}")
+                pytest.fail(f"{what!r} did not come; there is {self.lines}")
             self._read()
 
     def _read(self) -> None:
@@ -109,3 +116,15 @@ def test_the_last_screen_is_saved_as_an_image_and_the_run_as_a_moving_one(tmp_pa
         assert opened.convert("RGB").getpixel((0, 0)) == (0, 255, 130)
     with image.open(gif) as opened:
         assert opened.format == "GIF"
+
+
+def test_a_trace_waits_until_the_screen_is_given_back() -> None:
+    session = Session("--trace", IMAGES / "echo.bin")
+    try:
+        session.expect("Type; Escape ends it.")
+        assert not any("INT " in line for line in session.lines)
+        session.type(b"\x1b")
+        assert session.end() == 0
+        session.expect_start("INT 20 terminate")
+    finally:
+        session.close()
