@@ -12,7 +12,7 @@ static int settle(struct kb_vcpu *vcpu)
     if (sync)
         vcpu->run->kvm_valid_regs = KB_SYNCED;
     int result = kb_vcpu_complete(vcpu);
-    vcpu->run->kvm_valid_regs = 0;
+    vcpu->run->kvm_valid_regs = vcpu->keeps ? KB_SYNCED : 0;
     if (sync && result == 0)
         vcpu->synced = true;
     return result == -EBUSY ? 0 : result;
@@ -53,6 +53,36 @@ static int set_state(struct kb_vcpu *vcpu, unsigned long request, void *state)
     result = kb_ioctl(vcpu->fd, request, state);
     if (result >= 0 && (request == KVM_SET_REGS || request == KVM_SET_SREGS))
         kb_vcpu_revive(vcpu);
+    return result;
+}
+
+/* From now on KVM_RUN leaves the registers in the run page, and each exit that is an access keeps a copy. -EOPNOTSUPP:
+ * this KVM cannot. */
+int kb_vcpu_keep_state(struct kb_vcpu *vcpu)
+{
+    int result = kb_vcpu_begin(vcpu, 0);
+    if (result < 0)
+        return result;
+    vcpu->keeps = vcpu->vm->sync_regs;
+    vcpu->run->kvm_valid_regs = vcpu->keeps ? KB_SYNCED : 0;
+    kb_vcpu_end(vcpu);
+    return vcpu->keeps ? 0 : -EOPNOTSUPP;
+}
+
+/* What the KVM_GET_REGS or KVM_GET_SREGS `request` would have told at the last exit that was an access. -ENODATA: there
+ * has been none since kb_vcpu_keep_state. */
+int kb_vcpu_kept_state(struct kb_vcpu *vcpu, unsigned long request, void *state)
+{
+    int result = kb_vcpu_begin(vcpu, 0);
+    if (result < 0)
+        return result;
+    if (!vcpu->kept)
+        result = -ENODATA;
+    else if (request == KVM_GET_REGS)
+        memcpy(state, &vcpu->kept_regs, sizeof vcpu->kept_regs);
+    else
+        memcpy(state, &vcpu->kept_sregs, sizeof vcpu->kept_sregs);
+    kb_vcpu_end(vcpu);
     return result;
 }
 

@@ -147,6 +147,13 @@ static void answer_element(struct kb_access *access, unsigned size, uint32_t dat
     access->answer_due = false;
 }
 
+static void keep_state(struct kb_vcpu *vcpu)
+{
+    vcpu->kept_regs = vcpu->run->s.regs.regs;
+    vcpu->kept_sregs = vcpu->run->s.regs.sregs;
+    vcpu->kept = true;
+}
+
 /* One KVM_RUN. 0: an exit is loaded; -errno. */
 static int run_once(struct kb_vcpu *vcpu)
 {
@@ -159,6 +166,8 @@ static int run_once(struct kb_vcpu *vcpu)
         __atomic_store_n(&vcpu->returns, vcpu->returns + 1, __ATOMIC_RELAXED);
         if (result == 0)
             load_access(vcpu);
+        if (result == 0 && vcpu->keeps && !vcpu->failed)
+            keep_state(vcpu);
     }
     return result;
 }

@@ -167,6 +167,10 @@ struct kb_vcpu {
     atomic_bool gate_passed;   /* may be in KVM_RUN */
     bool failed;               /* the run page has an exit that is no access: it waits to be reported */
     bool synced;               /* the run page has the registers as they are now */
+    bool keeps;                /* each exit that is an access leaves a copy of the registers here: */
+    bool kept;
+    struct kvm_regs kept_regs;
+    struct kvm_sregs kept_sregs;
     struct kb_access access;
     struct kb_vcpu *next;
 };
@@ -318,6 +322,8 @@ void kb_vcpu_after_fork(struct kb_vcpu *vcpu);
 /* registers.c */
 enum { KB_SYNCED = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS };
 int kb_vcpu_get_state(struct kb_vcpu *vcpu, unsigned long request, void *state);
+int kb_vcpu_keep_state(struct kb_vcpu *vcpu);
+int kb_vcpu_kept_state(struct kb_vcpu *vcpu, unsigned long request, void *state);
 int kb_vcpu_set_state(struct kb_vcpu *vcpu, unsigned long request, void *state);
 int kb_vcpu_code_position(struct kb_vcpu *vcpu, uint16_t *cs, uint64_t *cs_base, uint64_t *ip);
 

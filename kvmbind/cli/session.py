@@ -266,6 +266,7 @@ def _to_json(ending: Ending, pc: Pc) -> str:
         "console": ending.console,
         "serial": ending.serial.decode("latin-1"),
         "registers": dict(ending.registers),
+        "registers_are_of": ending.registers_are_of,
         "last_exits": pc.history.lines(),
         "bios_calls": {f"{vector:02x}/{function:02x}": count for (vector, function), count in pc.bios.calls.items()},
         "port_reads": {f"{port:03x}": count for port, count in pc.bus.reads.items()},

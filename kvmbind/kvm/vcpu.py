@@ -109,6 +109,20 @@ class Vcpu:
         """KVM_SET_SREGS. EINVAL: no processor has such a state."""
         self._set("KVM_SET_SREGS", _SET_SREGS, values.pack())
 
+    def keep_exit_registers(self) -> None:
+        """Makes each exit that is an access keep its registers. EOPNOTSUPP: KVM_CAP_SYNC_REGS lacks."""
+        check(lib.kb_vcpu_keep_state(self.struct), "KVM_CAP_SYNC_REGS")
+
+    def read_exit_registers(self) -> tuple[Registers, SpecialRegisters] | None:
+        """Those of the last exit that was an access. None: there was none since `keep_exit_registers`."""
+        general, special = bytearray(registers.REGISTERS_SIZE), bytearray(registers.SPECIAL_SIZE)
+        for request, data in ((_GET_REGS, general), (_GET_SREGS, special)):
+            result = lib.kb_vcpu_kept_state(self.struct, request, ffi.from_buffer(data))
+            if result == -errno.ENODATA:
+                return None
+            check(result, "the registers of an exit")
+        return registers.Registers.unpack(general), registers.SpecialRegisters.unpack(special)
+
     def read_msr(self, index: int) -> int:
         """KVM_GET_MSRS. ENXIO: KVM has no such MSR."""
         call = "KVM_GET_MSRS"

@@ -23,7 +23,8 @@ def describe(ending: Ending, pc: Pc) -> list[str]:
     lines = [f"{ending.reason}: {ending.detail}" if ending.detail else str(ending.reason)]
     known = ending.registers
     if known:
-        lines.append(f"at {known['cs']:04x}:{known['rip']:04x}")
+        of = "" if ending.registers_are_of == "end" else ", at its last exit: what it did then is lost"
+        lines.append(f"at {known['cs']:04x}:{known['rip']:04x}{of}")
     lines += registers.describe(known)
     if known:
         addr = known["cs_base"] + known["rip"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +55,7 @@ class Ending(NamedTuple):
         screen: The screen as text, blanks at the ends of lines and empty lines at its end left out.
         serial: What the program sent to the serial port 3F8h.
         registers: By their names, segments and flags too; empty if KVM could not tell.
+        registers_are_of: "end"; or "last exit" if the processor was reset by what ended it, a triple fault.
         detail: One sentence more, or "".
         console: What the program wrote as on a teletype (INT 10h/0Eh, 13h and DOS), as text.
     """
@@ -66,3 +67,4 @@ class Ending(NamedTuple):
     registers: Mapping[str, int]
     detail: str = ""
     console: str = ""
+    registers_are_of: Literal["end", "last exit"] = "end"

@@ -185,7 +185,16 @@ class Machine:
     def _describe(self) -> Ending:
         pc = self._pc
         assert pc.reason is not None
-        return Ending(pc.reason, pc.status, self.screen, bytes(pc.serial.sent), pc.registers, pc.detail, self.console)
+        return Ending(
+            pc.reason,
+            pc.status,
+            self.screen,
+            bytes(pc.serial.sent),
+            pc.registers,
+            pc.detail,
+            self.console,
+            pc.registers_are_of,
+        )
 
     def wait(self, timeout_s: float | None = None) -> Ending:
         """Waits until it has ended by itself.

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from kvmbind.abi.errors import BadHandleError
 from kvmbind.machine.alarms import Alarms
@@ -85,6 +85,7 @@ class Pc:
         status: The exit status of that.
         detail: One sentence more about it.
         registers: Those of that moment.
+        registers_are_of: See Ending.
         steps: How often the boot processor was entered.
         supervisor: Who says when the boot processor runs, or None.
         vcpu: The boot processor's VCPU while it runs, else None.
@@ -116,6 +117,7 @@ class Pc:
         self.status = 0
         self.detail = ""
         self.registers: dict[str, int] = {}
+        self.registers_are_of: Literal["end", "last exit"] = "end"
         self.steps = 0
         self.supervisor: Supervisor | None = None
         self.guest = Guest.create(irqchip="pc", pit=True)
@@ -274,9 +276,15 @@ class Pc:
 
     def ended_on(self, processor: Processor) -> None:
         """Keeps the registers of the processor that has ended the run; the first one counts."""
-        if self._ended_on is None:
-            self._ended_on = processor
-            self.registers = processor.registers()
+        if self._ended_on is not None:
+            return
+        self._ended_on = processor
+        self.registers = processor.registers()
+        if self.reason is Reason.SHUTDOWN:  # on AMD the processor has been reset by now
+            if last := processor.last_registers():
+                self.registers, self.registers_are_of = last, "last exit"
+            else:
+                self.detail += "; the registers may be those of a reset processor"
 
     def _step(self, boot: Processor, others: ApplicationProcessors) -> None:
         self.steps += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from kvmbind.abi.errors import BadStateError, CanceledError, NotFoundError, NotSupportedError, TimedOutError
@@ -42,15 +43,18 @@ class Processor:
         vcpu: The VCPU.
     """
 
-    __slots__ = ("_call", "_is_asleep", "_look_ns", "_pc", "vcpu")
+    __slots__ = ("_call", "_is_asleep", "_last_call", "_look_ns", "_pc", "vcpu")
 
     def __init__(self, pc: Pc, vcpu: Vcpu) -> None:
         """Takes a VCPU of the calling thread."""
         self._pc = pc
         self._call: BiosExit | None = None
+        self._last_call: BiosExit | None = None  # if that was the last exit
         self._look_ns = _FIRST_LOOK_NS
         self._is_asleep = False
         self.vcpu = vcpu
+        with contextlib.suppress(NotSupportedError):  # then a triple fault is told without registers
+            vcpu.keep_exit_registers()
 
     @property
     def look_ns(self) -> int:
@@ -99,8 +103,15 @@ class Processor:
             found |= registers.of_call(self._call)
         return found
 
+    def last_registers(self) -> dict[str, int]:
+        """Returns those of its last exit, and after a BIOS call those of the caller; {} if there was no exit."""
+        found = registers.read_last_exit(self.vcpu)
+        if found and self._last_call is not None:
+            found |= registers.of_call(self._last_call)
+        return found
+
     def _note_call(self, call: Call) -> None:
-        self._call = BiosExit.of(call)
+        self._call = self._last_call = BiosExit.of(call)
         self._pc.history.add(self._call)
 
     def _take_packet(self, packet: PortPacket) -> None:
@@ -122,7 +133,7 @@ class Processor:
 
     def _take_port(self, port: int, size: int, is_read: bool, value: int) -> None:
         self._is_asleep = False
-        self._call = None
+        self._call = self._last_call = None
         bus = self._pc.bus
         if is_read:
             value = bus.read(port, size)
@@ -141,6 +152,7 @@ class Processor:
             self._take_port(access.addr, access.size, not access.is_write, value)
             return
         self._is_asleep = False
+        self._last_call = None
         offset = access.addr - APERTURE
         on_screen = pc.video.is_trapped and 0 <= offset < APERTURE_BYTES
         if access.is_write and on_screen:
@@ -160,6 +172,6 @@ class Processor:
         if exit is not None and emulation.skip(self.vcpu, exit, pc.memory):
             return
         if exit is not None and exit.reason == ExitReason.SHUTDOWN:
-            pc.end(Reason.SHUTDOWN, detail="a triple fault; the registers may be those of a reset processor")
+            pc.end(Reason.SHUTDOWN, detail="a triple fault")
         else:
             pc.end(Reason.CANNOT_RUN, detail=error.hint)

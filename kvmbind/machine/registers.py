@@ -9,6 +9,7 @@ from kvmbind.abi.errors import ZxError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from kvmbind.kvm.registers import Registers, SpecialRegisters
     from kvmbind.machine.history import BiosExit
     from kvmbind.objects.vcpu import Vcpu
 
@@ -19,9 +20,18 @@ _PROTECTION, _VIRTUAL_8086 = 1, 1 << 17
 def read(vcpu: Vcpu) -> dict[str, int]:
     """Returns all general registers, selectors and bases of segments, and control registers; {} if KVM cannot tell."""
     try:
-        general, special = vcpu.read_registers(), vcpu.read_special()
+        return _as_dict(vcpu.read_registers(), vcpu.read_special())
     except ZxError:
         return {}
+
+
+def read_last_exit(vcpu: Vcpu) -> dict[str, int]:
+    """Returns the same of the last exit; {} if there was none, or KVM keeps none."""
+    kept = vcpu.read_exit_registers()
+    return _as_dict(*kept) if kept is not None else {}
+
+
+def _as_dict(general: Registers, special: SpecialRegisters) -> dict[str, int]:
     found = general._asdict()
     for name in SEGMENTS:
         segment = getattr(special, name)

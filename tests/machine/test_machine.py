@@ -12,6 +12,7 @@ import pytest
 
 import kvmbind
 from kvmbind import Machine
+from kvmbind.machine.diagnosis import describe
 from kvmbind.machine.ending import STATUSES, Reason
 from kvmbind.machine.screen.frames import Picture
 
@@ -373,6 +374,52 @@ def test_machines_leave_nothing_behind(assemble: Assemble, count_fds: Callable[[
         Machine(image).run(DEADLINE_S)
     kvmbind.settle()
     assert count_fds() == before
+
+
+#: Goes to protected mode, where there is no interrupt table; then a fault is a triple fault.
+TRIPLE_FAULT = """
+    cli
+    lgdt gdtr
+    lidt idtr
+    {before}
+    mov %cr0, %eax
+    or $1, %al
+    mov %eax, %cr0
+    ljmp $8, $1f
+1:  .code32
+    {after}
+    ud2
+    .code16
+gdtr: .word 15
+    .long gdt
+idtr: .word 0
+    .long 0
+gdt: .quad 0
+    .quad 0x00cf9b000000ffff
+"""
+
+
+def test_a_triple_fault_has_the_registers_of_the_last_exit(assemble: Assemble, machine: Make) -> None:
+    source = TRIPLE_FAULT.format(before="", after="mov $0x1234, %ebx\n out %al, $0x80\n xor %ebx, %ebx")
+    made = machine(assemble.boot_sector(source))
+    ending = made.run(DEADLINE_S)
+    assert (ending.reason, ending.exit_status) == (Reason.SHUTDOWN, STATUSES[Reason.SHUTDOWN])
+    assert (ending.registers_are_of, ending.registers["rbx"], ending.registers["cs"]) == ("last exit", 0x1234, 8)
+    assert "at its last exit" in describe(ending, made.pc)[1]
+
+
+def test_a_triple_fault_after_a_bios_call_has_its_callers_registers(assemble: Assemble, machine: Make) -> None:
+    source = TRIPLE_FAULT.format(before="mov $0x5678, %bx\n mov $0x0e41, %ax\n int $0x10", after="xor %ebx, %ebx")
+    ending = machine(assemble.boot_sector(source)).run(DEADLINE_S)
+    assert (ending.reason, ending.registers_are_of) == (Reason.SHUTDOWN, "last exit")
+    assert (ending.registers["rbx"], ending.registers["cs"]) == (0x5678, 0)
+    assert 0x7C00 < ending.registers["rip"] < 0x7E00
+
+
+def test_a_triple_fault_before_any_exit_says_that_the_registers_may_be_none(assemble: Assemble, machine: Make) -> None:
+    ending = machine(assemble.boot_sector(TRIPLE_FAULT.format(before="", after=""))).run(DEADLINE_S)
+    assert (ending.reason, ending.registers_are_of) == (Reason.SHUTDOWN, "end")
+    assert ending.detail == "a triple fault; the registers may be those of a reset processor"
 
 
 def test_what_kvm_cannot_execute_is_told_with_its_bytes(assemble: Assemble, machine: Make) -> None:

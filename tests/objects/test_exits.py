@@ -45,9 +45,9 @@ def exit_of(vcpu: Vcpu) -> kvmbind.Exit:
     return exit
 
 
-def shut_down(guest: Guest) -> Vcpu:
+def shut_down(guest: Guest, code_before: str = "") -> Vcpu:
     """A VCPU in protected mode that meets UD2 with no interrupt table at all."""
-    guest.write(bytes.fromhex("0f0b"), 0x1000)
+    guest.write(bytes.fromhex(code_before + "0f0b"), 0x1000)
     vcpu = Vcpu.create(guest, 0x1000)
     special = vcpu.read_special()
     data = Segment(selector=16, limit=0xFFFFFFFF, g=1, db=1)
@@ -97,6 +97,37 @@ def test_a_vcpu_that_has_shut_down_runs_again_once_its_registers_are_written(gue
         vcpu.write_special(special)
         vcpu.write_registers(registers)
         assert vcpu.enter(60).guest_io.port == 0x80
+
+
+def test_the_registers_of_the_last_exit_outlive_a_triple_fault_if_they_are_kept(guest: Guest) -> None:
+    """MOV EBX, 1234h; OUT; MOV EBX, 0; UD2."""
+    with shut_down(guest, "bb34120000 e680 bb00000000") as vcpu:
+        vcpu.keep_exit_registers()
+        assert vcpu.read_exit_registers() is None
+        assert vcpu.enter(60).guest_io.port == 0x80
+        kept = vcpu.read_exit_registers()
+        assert kept is not None
+        assert (kept[0].rbx, kept[1].cr0 & 1, kept[1].cs.selector) == (0x1234, 1, 8)
+        assert exit_of(vcpu).reason is ExitReason.SHUTDOWN
+        assert vcpu.read_exit_registers() == kept
+
+
+def test_registers_that_are_kept_are_read_and_written_as_ever(guest: Guest) -> None:
+    with Vcpu.create(guest, ENTRY) as vcpu:
+        vcpu.keep_exit_registers()
+        for value in (1, 2):
+            vcpu.write_registers(Registers(rip=0, rbx=value))
+            assert vcpu.enter(60).guest_io.port == 0x80
+            assert vcpu.read_registers().rip == len(OUT)
+            kept = vcpu.read_exit_registers()
+            assert kept is not None
+            assert kept[0].rbx == vcpu.read_registers().rbx == value
+
+
+def test_without_being_asked_no_registers_are_kept(guest: Guest) -> None:
+    with Vcpu.create(guest, ENTRY) as vcpu:
+        vcpu.enter(60)
+        assert vcpu.read_exit_registers() is None
 
 
 def test_a_kick_and_a_deadline_come_before_a_shutdown_that_is_known(guest: Guest) -> None:
