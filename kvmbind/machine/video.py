@@ -8,6 +8,7 @@ from kvmbind.machine.bios.data_area import PAGES
 from kvmbind.machine.screen import raster
 from kvmbind.machine.screen.capture import Camera, raster_of
 from kvmbind.machine.screen.colours import Colours
+from kvmbind.machine.screen.crtc import Crtc
 from kvmbind.machine.screen.font import font_for
 from kvmbind.machine.screen.modes import MODES, TEXT, Mode
 from kvmbind.machine.screen.planes import Planes
@@ -40,6 +41,7 @@ class Video:
     Attributes:
         colours: The colour registers.
         planes: The memory of the 16-colour modes.
+        crtc: The CRT controller's registers.
         crtc_start: What a program has set as the CRTC's start address; None: what the BIOS has.
         on_character: Told of each character that is written as on a teletype.
     """
@@ -50,6 +52,7 @@ class Video:
         "_data",
         "_memory",
         "colours",
+        "crtc",
         "crtc_start",
         "is_trapped",
         "on_character",
@@ -77,7 +80,8 @@ class Video:
         self.is_trapped = False
         self.colours = Colours()
         self.planes = Planes()
-        self._camera = Camera(memory, self.colours, self.planes)
+        self.crtc = Crtc()
+        self._camera = Camera(memory, self.colours, self.planes, self.crtc)
         self.crtc_start: int | None = None
         self.on_character = on_character
 
@@ -114,6 +118,7 @@ class Video:
         self.crtc_start = None
         self.colours.load(mode.number)
         self.planes.reset(mode.number)
+        self.crtc.reset(mode.number)
         if not number & KEEP_MEMORY:
             self._clear(mode)
         self.watch_aperture()

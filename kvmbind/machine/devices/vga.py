@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvmbind.machine.screen import planes
+from kvmbind.machine.screen import crtc, planes
 
 if TYPE_CHECKING:
     from kvmbind.machine.bios.data_area import DataArea
@@ -15,7 +15,6 @@ _DAC_MASK, _DAC_READ, _DAC_WRITE, _DAC_DATA = 0x3C6, 0x3C7, 0x3C8, 0x3C9
 _CRTC = {0x3D4: 0x3D5, 0x3B4: 0x3B5}
 _STATUS = (0x3DA, 0x3BA)
 _MISCELLANEOUS_WRITE, _MISCELLANEOUS_READ, _CGA_MODE, _CGA_COLOUR = 0x3C2, 0x3CC, 0x3D8, 0x3D9
-_CURSOR_START, _CURSOR_END, _START_HIGH, _START_LOW, _CURSOR_HIGH, _CURSOR_LOW = 0x0A, 0x0B, 0x0C, 0x0D, 0x0E, 0x0F
 _MODE_CONTROL, _BLINKS = 0x10, 0x08
 _DISPLAY_OFF, _RETRACE = 0x01, 0x08
 _RETRACE_PERIOD = 4  # reads of the status
@@ -33,15 +32,13 @@ class Vga:
     """
 
     __slots__ = (
-        *("_attribute", "_attribute_is_data", "_crtc", "_crtc_index", "_dac_at", "_data", "_miscellaneous", "_reads"),
-        "_video",
+        *("_attribute", "_attribute_is_data", "_crtc_index", "_dac_at", "_data", "_miscellaneous", "_reads", "_video"),
     )
 
     def __init__(self, video: Video, data: DataArea) -> None:
         """Takes the display, and the data area where the cursor is."""
         self._video = video
         self._data = data
-        self._crtc = bytearray(256)
         self._crtc_index = 0
         self._dac_at = 0
         self._attribute = 0
@@ -117,32 +114,33 @@ class Vga:
 
     def _read_crtc(self, index: int) -> int:
         match index:
-            case 0x0A:
+            case crtc.CURSOR_FIRST:
                 return self._data.cursor_shape >> 8
-            case 0x0B:
+            case crtc.CURSOR_LAST:
                 return self._data.cursor_shape & 0xFF
-            case 0x0C | 0x0D:
+            case crtc.START_HIGH | crtc.START_LOW:
                 start = self._video.crtc_start
                 start = self._data.page_start // 2 if start is None else start
-                return (start >> 8 if index == _START_HIGH else start) & 0xFF
-            case 0x0E:
+                return (start >> 8 if index == crtc.START_HIGH else start) & 0xFF
+            case crtc.CURSOR_HIGH:
                 return self._cursor() >> 8
-            case 0x0F:
+            case crtc.CURSOR_LOW:
                 return self._cursor() & 0xFF
-        return self._crtc[index]
+        return self._video.crtc.read(index)
 
     def _write_crtc(self, index: int, value: int) -> None:
-        self._crtc[index] = value
+        registers = self._video.crtc
+        registers.write(index, value)
         data = self._data
         match index:
-            case 0x0A:
+            case crtc.CURSOR_FIRST:
                 data.cursor_shape = data.cursor_shape & 0x00FF | value << 8
-            case 0x0B:
+            case crtc.CURSOR_LAST:
                 data.cursor_shape = data.cursor_shape & 0xFF00 | value
-            case 0x0C | 0x0D:
-                self._video.crtc_start = self._crtc[_START_HIGH] << 8 | self._crtc[_START_LOW]
-            case 0x0E | 0x0F:
+            case crtc.START_HIGH | crtc.START_LOW:
+                self._video.crtc_start = registers.read(crtc.START_HIGH) << 8 | registers.read(crtc.START_LOW)
+            case crtc.CURSOR_HIGH | crtc.CURSOR_LOW:
                 at = self._cursor()
-                at = at & 0x00FF | value << 8 if index == _CURSOR_HIGH else at & 0xFF00 | value
+                at = at & 0x00FF | value << 8 if index == crtc.CURSOR_HIGH else at & 0xFF00 | value
                 row, column = divmod(max(at - data.page_start // 2, 0), self._video.columns)
                 data.set_cursor(data.page, row, column)

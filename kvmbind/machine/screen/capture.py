@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from kvmbind.machine.screen.frames import Cursor, Frame, Picture, TextFrame
 from kvmbind.machine.screen.modes import MODES, TEXT, Mode
-from kvmbind.machine.screen.raster import Memory, PackedRaster, PlanarRaster, Raster, UnchainedRaster, pixels
+from kvmbind.machine.screen.raster import MODE_X, Memory, PackedRaster, PlanarRaster, Raster, UnchainedRaster, pixels
 
 if TYPE_CHECKING:
     from kvmbind.machine.screen.colours import Colours
+    from kvmbind.machine.screen.crtc import Crtc
     from kvmbind.machine.screen.planes import Planes
 
 # of the BIOS data area
@@ -52,7 +53,9 @@ class BiosData:
         return MODES.get(self.byte(MODE) & 0x7F, TEXT)
 
 
-def capture(memory: Memory, colours: Colours, planes: Planes, *, start: int | None = None, lines: int = 0) -> Frame:
+def capture(
+    memory: Memory, colours: Colours, planes: Planes, *, start: int | None = None, crtc: Crtc | None = None
+) -> Frame:
     """Returns what the screen shows.
 
     Args:
@@ -60,7 +63,7 @@ def capture(memory: Memory, colours: Colours, planes: Planes, *, start: int | No
         colours: The colour registers.
         planes: The planes of the modes 0Dh-10h and 12h, and of mode 13h once a program has unchained them.
         start: The CRTC's start address, in its own units; None takes the page that the BIOS data area names.
-        lines: Rows of pixels of an unchained mode 13h, if the CRTC has been given others than 200.
+        crtc: What tells the shape of pictures in the planes; None: that of the mode.
     """
     bios = BiosData(memory)
     mode = bios.mode
@@ -69,7 +72,10 @@ def capture(memory: Memory, colours: Colours, planes: Planes, *, start: int | No
         return _text(memory, bios, colours, offset)
     raster: Raster
     if mode.layout == "packed" and _is_in_planes(mode, planes):
-        raster = UnchainedRaster(planes, offset // mode.start_unit, lines or mode.height)
+        shape = crtc.shape(mode) if crtc is not None else None
+        raster = UnchainedRaster(planes, offset // mode.start_unit, shape or MODE_X)
+    elif mode.layout == "planar":
+        raster = PlanarRaster(mode, planes, offset, crtc.shape(mode) if crtc is not None else None)
     else:
         raster = raster_of(mode, memory, planes, offset)
     return Picture(raster.mode.width, raster.mode.height, pixels(raster), colours.palette(mode.bits))
@@ -81,26 +87,27 @@ class Camera:
     Threads: any may look. What is taken while the guest draws may have half of a change; the next look has the rest.
     """
 
-    __slots__ = ("_colours", "_last", "_memory", "_planes")
+    __slots__ = ("_colours", "_crtc", "_last", "_memory", "_planes")
 
-    def __init__(self, memory: Memory, colours: Colours, planes: Planes) -> None:
+    def __init__(self, memory: Memory, colours: Colours, planes: Planes, crtc: Crtc | None = None) -> None:
         """Takes what `capture` takes."""
         self._memory = memory
         self._colours = colours
         self._planes = planes
+        self._crtc = crtc
         self._last: tuple[object, Frame] | None = None
 
-    def look(self, *, start: int | None = None, lines: int = 0) -> Frame:
+    def look(self, *, start: int | None = None) -> Frame:
         """Returns what the screen shows, as `capture`: the same frame as long as nothing it is made of changes."""
-        state = self._state(start, lines)
+        state = self._state(start)
         last = self._last
         if last is not None and last[0] == state:
             return last[1]
-        frame = capture(self._memory, self._colours, self._planes, start=start, lines=lines)
+        frame = capture(self._memory, self._colours, self._planes, start=start, crtc=self._crtc)
         self._last = state, frame
         return frame
 
-    def _state(self, start: int | None, lines: int) -> object:
+    def _state(self, start: int | None) -> object:
         """Everything that a frame is made of, not yet understood."""
         bios = BiosData(self._memory)
         mode = bios.mode
@@ -108,9 +115,10 @@ class Camera:
             video = bytes(self._planes.memory)
         else:
             video = self._memory.read(mode.base, mode.size)
-        colours = self._colours
+        colours, crtc = self._colours, self._crtc
+        shape = None if crtc is None else crtc.shape(mode)
         data = bios.data[: CLOCK - MODE] + bios.data[CLOCK_END - MODE :]
-        return data, video, bytes(colours.dac), bytes(colours.attributes), colours.blinks, start, lines
+        return data, video, bytes(colours.dac), bytes(colours.attributes), colours.blinks, start, shape
 
 
 def raster_of(mode: Mode, memory: Memory, planes: Planes, start: int = 0) -> Raster:

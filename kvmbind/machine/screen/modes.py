@@ -8,6 +8,14 @@ from typing import Literal, NamedTuple
 Layout = Literal["text", "packed", "planar"]
 
 
+class Shape(NamedTuple):
+    """What of the planes is on the screen: pixels across and down, and bytes of one plane from a row to the next."""
+
+    width: int
+    height: int
+    stride: int
+
+
 class Mode(NamedTuple):
     """A video mode, in BIOS units. Text modes have a size in pixels too: that of their cells."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import cache
 from typing import Protocol
 
-from kvmbind.machine.screen.modes import MODES, Mode
+from kvmbind.machine.screen.modes import MODES, Mode, Shape
 from kvmbind.machine.screen.planes import PLANE_SIZE, Planes
 
 BANK = 0x2000
 XOR = 0x80  # bit 7 of INT 10h's colour: combine with what is there
-MODE_X_STRIDE = 80
+MODE_X = Shape(320, 200, 80)
 
 
 class Memory(Protocol):
@@ -28,9 +28,14 @@ class Raster(Protocol):
 
     Rows and columns that the mode does not have are the caller's error. Colours are as many bits as the mode has;
     higher ones are ignored.
+
+    Attributes:
+        mode: The mode, with the size of what is shown.
+        is_gapless: Whether a row of a mode of one bank begins where the one above ends.
     """
 
     mode: Mode
+    is_gapless: bool
 
     def row(self, y: int, x: int, width: int) -> bytes:
         """Returns the colours of `width` pixels of row `y` from column `x`, one byte each.
@@ -103,7 +108,7 @@ def scroll(raster: Raster, x: int, y: int, width: int, height: int, lines: int, 
 def pixels(raster: Raster) -> bytes:
     """Returns all pixels, row by row, one byte each."""
     mode = raster.mode
-    if mode.banks == 1:  # one row follows the other
+    if mode.banks == 1 and raster.is_gapless:
         return raster.row(0, 0, mode.width * mode.height)
     return b"".join([raster.row(y, 0, mode.width) for y in range(mode.height)])
 
@@ -112,6 +117,7 @@ class PackedRaster:
     """A mode whose pixels lie in memory as bytes (13h) or as fields of bytes, leftmost highest (04h-06h, 11h)."""
 
     __slots__ = ("_memory", "_start", "mode")
+    is_gapless = True
 
     def __init__(self, mode: Mode, memory: Memory, start: int = 0) -> None:
         """Looks at the pixels from `start` bytes after the mode's base; they wrap at its end."""
@@ -162,11 +168,13 @@ class PackedRaster:
 class PlanarRaster:
     """A mode with one bit of each pixel in each plane (0Dh-10h, 12h)."""
 
-    __slots__ = ("_memory", "_start", "mode")
+    __slots__ = ("_memory", "_start", "_stride", "is_gapless", "mode")
 
-    def __init__(self, mode: Mode, planes: Planes, start: int = 0) -> None:
-        """Looks at the pixels from byte `start` of the planes."""
-        self.mode = mode
+    def __init__(self, mode: Mode, planes: Planes, start: int = 0, shape: Shape | None = None) -> None:
+        """Looks at the pixels from byte `start` of the planes; they have the mode's shape unless another is given."""
+        self._stride = mode.stride if shape is None else shape.stride
+        self.mode = mode if shape is None else mode._replace(width=shape.width, height=shape.height)
+        self.is_gapless = 8 * self._stride == self.mode.width
         self._memory = planes.memory
         self._start = start
 
@@ -183,13 +191,13 @@ class PlanarRaster:
     def set_row(self, y: int, x: int, colours: bytes) -> None:
         """See `Raster`."""
         colours = _merged(self, y, x, colours, 8)
-        at = self._start + y * self.mode.stride + x // 8
+        at = self._start + y * self._stride + x // 8
         for plane in range(4):
             for number, byte in enumerate(_pack(colours.translate(_PLANE_BITS[plane]), 1)):
                 self._memory[4 * ((at + number) % PLANE_SIZE) + plane] = byte
 
     def _run(self, y: int, first: int, length: int, plane: int) -> bytes:
-        start = (self._start + y * self.mode.stride + first) % PLANE_SIZE
+        start = (self._start + y * self._stride + first) % PLANE_SIZE
         run = self._memory[4 * start + plane : 4 * (start + length) : 4]
         return bytes(run + self._memory[plane : 4 * (length - len(run)) : 4])
 
@@ -197,11 +205,13 @@ class PlanarRaster:
 class UnchainedRaster:
     """Mode 13h with its planes apart ("mode X"): pixel x of a row is byte x / 4 of plane x % 4."""
 
-    __slots__ = ("_memory", "_start", "mode")
+    __slots__ = ("_memory", "_start", "_stride", "is_gapless", "mode")
 
-    def __init__(self, planes: Planes, start: int = 0, height: int = 200) -> None:
-        """Looks at `height` rows from byte `start` of the planes."""
-        self.mode = MODES[0x13]._replace(height=height)
+    def __init__(self, planes: Planes, start: int = 0, shape: Shape = MODE_X) -> None:
+        """Looks at the pixels from byte `start` of the planes."""
+        self.mode = MODES[0x13]._replace(width=shape.width, height=shape.height)
+        self.is_gapless = 4 * shape.stride == shape.width
+        self._stride = shape.stride
         self._memory = planes.memory
         self._start = start
 
@@ -218,7 +228,7 @@ class UnchainedRaster:
             self._memory[(at + number) % len(self._memory)] = colour
 
     def _at(self, y: int, x: int) -> int:
-        return (4 * (self._start + y * MODE_X_STRIDE) + x) % len(self._memory)
+        return (4 * (self._start + y * self._stride) + x) % len(self._memory)
 
 
 def unpack(octets: bytes, bits: int) -> bytes:

@@ -9,6 +9,7 @@ import pytest
 from kvmbind.machine.devices import board, cmos, vga
 from kvmbind.machine.devices.bus import Bus
 from kvmbind.machine.ending import Reason
+from kvmbind.machine.screen.frames import Picture
 
 if TYPE_CHECKING:
     from tests.machine.conftest import Bench
@@ -145,6 +146,24 @@ def test_the_cursor_registers_are_the_bioss_cursor(bench: Bench, ports: vga.Vga)
     assert bench.data.cursor(0) == (3, 16)
     ports.write(0x3D4, 2, 0x200A)
     assert bench.data.cursor_shape >> 8 == 0x20
+
+
+def test_the_crtcs_other_registers_are_those_of_the_mode_and_shape_its_picture(bench: Bench, ports: vga.Vga) -> None:
+    """Mode 13h, its planes apart, 240 rows of them: mode X. Setting the mode anew ends it."""
+    bench.call(0x10, ah=0x00, al=0x13)
+    ports.write(0x3D4, 1, 0x11)
+    assert ports.read(0x3D5, 1) == 0x8E
+    ports.write(0x3D5, 1, ports.read(0x3D5, 1) & 0x7F)
+    for word in (0x3E07, 0xDF12):
+        ports.write(0x3D4, 2, word)
+    ports.write(0x3C4, 2, 0x0604)
+    frame = bench.video.frame()
+    assert isinstance(frame, Picture)
+    assert (frame.width, frame.height) == (320, 240)
+    bench.call(0x10, ah=0x00, al=0x13)
+    frame = bench.video.frame()
+    assert isinstance(frame, Picture)
+    assert (frame.width, frame.height) == (320, 200)
 
 
 def test_the_retrace_comes_and_goes(ports: vga.Vga) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kvmbind.machine.screen import raster
 from kvmbind.machine.screen.capture import Camera, capture, raster_of
 from kvmbind.machine.screen.colours import Colours
+from kvmbind.machine.screen.crtc import Crtc
 from kvmbind.machine.screen.font import font
 from kvmbind.machine.screen.frames import Cursor, Picture, TextFrame
 from kvmbind.machine.screen.modes import MODES
@@ -130,10 +131,27 @@ def test_mode_13h_with_its_planes_apart_is_read_from_them_in_as_many_rows_as_the
     planes.memory[4 * 80 * 239 + 5] = 7
     assert isinstance(capture(ram, Colours(0x13), planes), Picture)
     planes.write_port(0x3C4, 2, 0x0604)
-    picture = capture(ram, Colours(0x13), planes, lines=240)
+    crtc = Crtc(0x13)
+    for index, value in ((0x11, 0x0E), (0x07, 0x3E), (0x12, 0xDF)):
+        crtc.write(index, value)
+    picture = capture(ram, Colours(0x13), planes, crtc=crtc)
     assert isinstance(picture, Picture)
     assert (picture.width, picture.height, len(picture.palette)) == (320, 240, 768)
     assert picture.row(239)[5] == 7
+
+
+@pytest.mark.parametrize("number", [0x12, 0x13])
+def test_a_row_begins_where_the_crtc_says(ram: Ram, number: int) -> None:
+    """The second row of a screen that shows a part of a wider picture."""
+    ram.set_mode(number, columns=MODES[number].columns)
+    planes, crtc = Planes(number), Crtc(number)
+    planes.write_port(0x3C4, 2, 0x0604)
+    crtc.write(0x13, 0x32)
+    planes.memory[4 * 2 * 0x32] = 0x80
+    picture = capture(ram, Colours(number), planes, crtc=crtc)
+    assert isinstance(picture, Picture)
+    assert (picture.width, picture.height) == (MODES[number].width, MODES[number].height)
+    assert [at for at, colour in enumerate(picture.pixels) if colour] == [picture.width]
 
 
 @pytest.mark.parametrize("number", GRAPHICS)
