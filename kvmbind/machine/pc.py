@@ -14,7 +14,7 @@ from kvmbind.machine.application_processors import ApplicationProcessors
 from kvmbind.machine.bios import rom
 from kvmbind.machine.bios.bios import Bios
 from kvmbind.machine.bios.data_area import TICKS_A_DAY, DataArea
-from kvmbind.machine.devices import board, cmos, firmware_configuration, keyboard, serial, testdev, vga
+from kvmbind.machine.devices import board, cmos, keyboard, serial, vga
 from kvmbind.machine.devices.bus import Bus
 from kvmbind.machine.devices.keyboard import KeyboardController
 from kvmbind.machine.devices.serial import SerialPort
@@ -164,6 +164,8 @@ class Pc:
 
     def _make_test_devices(self, memory_bytes: int) -> None:
         """Those that kvm-unit-tests, for one, look for; other programs are not to find them by chance."""
+        from kvmbind.machine.devices import firmware_configuration, testdev
+
         configuration = firmware_configuration.FirmwareConfiguration(memory_bytes, self.processors)
         self.bus.attach(configuration, firmware_configuration.PORTS)
         self.bus.attach(testdev.PcTestdev(self), testdev.PORTS)

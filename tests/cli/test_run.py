@@ -260,7 +260,14 @@ NOT_ASKED_FOR = {
     *("kvmbind.cli.bench", "kvmbind.cli.doctor", "kvmbind.cli.irq_socket", "kvmbind.cli.live"),
     *("kvmbind.cli.serial_line", "kvmbind.machine.diagnosis", "kvmbind.machine.emulation", "kvmbind.machine.gdb"),
     *("kvmbind.machine.key_input", "kvmbind.machine.key_script", "kvmbind.machine.keys", "kvmbind.machine.typist"),
-    *("kvmbind.machine.watches", "kvmbind.machine.bios.clock", "kvmbind.machine.bios.disk", "kvmbind.machine.bios.dos"),
+    *("kvmbind.machine.devices.firmware_configuration", "kvmbind.machine.devices.testdev"),
+    *(
+        "kvmbind.machine.images.multiboot",
+        "kvmbind.machine.watches",
+        "kvmbind.machine.bios.clock",
+        "kvmbind.machine.bios.disk",
+        "kvmbind.machine.bios.dos",
+    ),
     *("kvmbind.machine.bios.keyboard", "kvmbind.machine.screen.image_files", "kvmbind.machine.screen.render"),
     *("kvmbind.machine.screen.terminal", "kvmbind.objects.interrupt", "kvmbind.objects.port"),
 }

@@ -153,7 +153,18 @@ def test_a_raw_vector_that_its_handler_does_not_end_comes_once(assemble: Assembl
 
 
 def test_an_interrupt_may_be_asked_for_while_it_runs_and_only_sixteen_may(assemble: Assemble, machine: Make) -> None:
-    source = "cli\n xor %ax, %ax\n mov %ax, %ds\n movw $h, 0x100\n movw $0, 0x102\n sti\n 1: hlt\n jmp 1b\n h: incl 0x8000\n iret"
+    source = """
+        cli
+        xor %ax, %ax
+        mov %ax, %ds
+        movw $h, 0x100
+        movw $0, 0x102
+        sti
+    1:  hlt
+        jmp 1b
+    h:  incl 0x8000
+        iret
+    """
     made = machine(assemble.boot_sector(source))
     made.start()
     irq = made.interrupt(0x40)
