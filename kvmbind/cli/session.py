@@ -85,6 +85,8 @@ class Session:
         if self._args.record:
             self._record(self._args.record)
         self._connect_serial(pc, self._args.serial)
+        if self._args.stats or self._args.json:
+            pc.kvm_counts = {}
         if self._args.trace:
             self._trace(pc)
         self._connect_interrupts(self._args.irq, self._args.irq_socket)
@@ -245,7 +247,8 @@ def _blanks_cut(text: str) -> str:
 def _statistics(pc: Pc) -> list[str]:
     from kvmbind.machine.bios import services
 
-    lines = [f"{count:8} {kind.__name__}" for kind, count in pc.history.counts.items()]
+    lines = [f"{count:8} {name}" for name, count in (pc.kvm_counts or {}).items()]
+    lines += [f"{count:8} {kind.__name__}" for kind, count in pc.history.counts.items()]
     calls = sorted(pc.bios.calls.items(), key=lambda item: -item[1])
     lines += [f"{count:8} INT {services.name(*key)}" for key, count in calls]
     for what, table in (("reads of", pc.bus.reads), ("writes to", pc.bus.writes)):
@@ -267,6 +270,7 @@ def _to_json(ending: Ending, pc: Pc) -> str:
         "serial": ending.serial.decode("latin-1"),
         "registers": dict(ending.registers),
         "registers_are_of": ending.registers_are_of,
+        "kvm_counts": pc.kvm_counts,
         "last_exits": pc.history.lines(),
         "bios_calls": {f"{vector:02x}/{function:02x}": count for (vector, function), count in pc.bios.calls.items()},
         "port_reads": {f"{port:03x}": count for port, count in pc.bus.reads.items()},

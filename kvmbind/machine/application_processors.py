@@ -77,6 +77,8 @@ class ApplicationProcessors:
                 while pc.reason is None and self._error is None:
                     processor.step()
                     self._rest_while_asked(processor)
+                with pc.lock:
+                    processor.add_counts()
         except BaseException as error:
             self._error = error
         finally:

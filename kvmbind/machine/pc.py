@@ -89,6 +89,8 @@ class Pc:
         steps: How often the boot processor was entered.
         supervisor: Who says when the boot processor runs, or None.
         vcpu: The boot processor's VCPU while it runs, else None.
+        kvm_counts: What KVM has counted for its processors by its end, by name; None, unless it is set before, asks for
+            none of that.
     """
 
     def __init__(self, image: Image, memory_bytes: int, disks: dict[int, Disk], processors: int = 1) -> None:
@@ -107,6 +109,7 @@ class Pc:
         self.processors = processors
         self._apic: ApicMode = "xapic" if processors > 1 or image.is_multiboot else "x2apic"  # as firmware leaves it
         self.vcpu: Vcpu | None = None
+        self.kvm_counts: dict[str, int] | None = None
         self._thread_id = 0
         self._ended_on: Processor | None = None
         self.on_wants_key: Callable[[], object] | None = None
@@ -271,6 +274,7 @@ class Pc:
                         self._step(boot, others)
                 with self.lock:
                     self.ended_on(boot)
+                    boot.add_counts()
                 if self.supervisor is not None:
                     self.supervisor.ended(self.status)
             finally:

@@ -110,6 +110,18 @@ class Processor:
             found |= registers.of_call(self._last_call)
         return found
 
+    def add_counts(self) -> None:
+        """Adds what has been counted for it to the PC's counts, if those are asked for; with the PC's lock."""
+        counts = self._pc.kvm_counts
+        if counts is None:
+            return
+        added = {"returns of KVM_RUN": self.vcpu.returns + self.vcpu.interrupted}
+        with contextlib.suppress(NotSupportedError):  # before Linux 5.14
+            stats = self.vcpu.stats()
+            added |= {"exits of the guest": stats.exits, "interrupts injected by KVM": stats.irq_injections}
+        for name, count in added.items():
+            counts[name] = counts.get(name, 0) + count
+
     def _note_call(self, call: Call) -> None:
         self._call = self._last_call = BiosExit.of(call)
         self._pc.history.add(self._call)

@@ -63,6 +63,15 @@ def test_trace_and_stats_go_to_stderr() -> None:
     assert "      22 INT 10/0E teletype" in lines
 
 
+def test_stats_tell_what_kvm_has_counted() -> None:
+    """A KVM that posts interrupts injects none."""
+    done = run("--headless", "--stats", "--irq", "40@4", "--until", "00003", IMAGES / "counter.bin")
+    lines = [line.strip().split(" ", 1) for line in done.stderr.decode().splitlines()]
+    counted = {name: int(count) for count, name in lines}
+    assert counted["returns of KVM_RUN"] > 0
+    assert counted["interrupts injected by KVM"] >= 0
+
+
 def test_a_program_that_does_not_end_is_ended_and_told_where_it_was(tmp_path: Path) -> None:
     path = tmp_path / "loop.bin"
     path.write_bytes(b"\xeb\xfe")
