@@ -378,10 +378,10 @@ def test_machines_leave_nothing_behind(assemble: Assemble, count_fds: Callable[[
 
 #: Goes to protected mode, where there is no interrupt table; then a fault is a triple fault.
 TRIPLE_FAULT = """
+    {before}
     cli
     lgdt gdtr
     lidt idtr
-    {before}
     mov %cr0, %eax
     or $1, %al
     mov %eax, %cr0
