@@ -3,7 +3,7 @@
 # make check         ruff, mypy --strict, and the C with its warnings as errors
 # make check-types   that the type of every public name is written down, as basedpyright sees it
 # make guests        assembles the guests, draws the fonts, and checks that the committed bytes are those of their source
-# make bench         ratios to raw C, measured in one run
+# make bench         ratios to raw C, and a short image beside bare Python and QEMU, each measured in one run
 # make test-kvm-amd  the tests that need KVM, on a second, faithful KVM: kvm_amd on an emulated SVM
 # make wheel         the wheel and the source distribution, in dist/, tried in new environments outside the tree
 # make docs          the documentation in docs/_build/html, with warnings as errors
