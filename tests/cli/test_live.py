@@ -100,10 +100,11 @@ def test_what_is_typed_reaches_the_program_and_its_screen_is_shown(echo: Session
     assert "Type; Escape ends it." in echo.lines
 
 
-def test_ctrl_c_leaves_the_terminal_as_it_was(echo: Session) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_leaves_the_terminal_as_it_was(echo: Session, number: signal.Signals, status: int) -> None:
     echo.expect("Type; Escape ends it.")
-    echo.process.send_signal(signal.SIGINT)
-    assert echo.end() == 130
+    echo.process.send_signal(number)
+    assert echo.end() == status
     assert termios.tcgetattr(echo.theirs) == echo.before
 
 
