@@ -70,7 +70,8 @@ def test_kvm_run_returns_for_no_interrupt_that_the_kernel_delivers(report: bench
 
 
 def test_without_an_interrupt_controller_kvm_run_returns_for_each_interrupt(report: bench.Report) -> None:
-    assert (report["no-irqchip"].returns or 0) >= N
+    """The last one of a turn may be on its way still when the turn is over."""
+    assert (report["no-irqchip"].returns or 0) >= N - REPEAT
 
 
 def test_a_host_thread_wakes_for_each_interrupt_that_is_mediated_and_for_no_other(report: bench.Report) -> None:
@@ -124,7 +125,8 @@ def test_with_a_rate_a_late_trigger_counts_from_when_it_was_due() -> None:
     assert result.times.mean_ns > result.all_of("handler").mean_ns
 
 
-@pytest.mark.parametrize("pinned", [1, 2][: len(os.sched_getaffinity(0))])
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="every thread is on the one processor")
+@pytest.mark.parametrize("pinned", [1, 2])
 def test_pinned_to_one_processor_is_the_measuring_thread_and_to_the_next_the_vcpu(pinned: int) -> None:
     cpus = sorted(os.sched_getaffinity(0))
     plan = plan_latency(
@@ -136,7 +138,7 @@ def test_pinned_to_one_processor_is_the_measuring_thread_and_to_the_next_the_vcp
     run.on_step = lambda _: threads.extend(os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task"))
     run.measure()
     assert threads.count({cpus[0]}) == 1
-    assert [{cpu} in threads for cpu in cpus[1:2]] == [pinned == 2] * len(cpus[1:2])
+    assert ({cpus[1]} in threads) == (pinned == 2)
     assert os.sched_getaffinity(0) == set(cpus)
 
 

@@ -19,6 +19,7 @@ from kvmbind.bench.mechanisms import MECHANISMS
 from kvmbind.cli import main
 
 FEW = ("-n", "6", "--repeat", "3", "--warmup", "1", "--gap-us", "0")
+TERMINAL = os.environ | {"TERM": "xterm-256color"}
 TWO = (*FEW, "--mechanism", "bound")
 
 
@@ -193,7 +194,7 @@ def test_ctrl_c_prints_what_was_measured_so_far_and_ends_with_130() -> None:
     command = [sys.executable, "-W", "error", "-m", "kvmbind", "bench", "-n", "1000000", "--repeat", "100000", "--json",
                "--mechanism", "bound"]  # fmt: skip
     terminal, end = os.openpty()
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, text=True)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, text=True, env=TERMINAL)
     os.close(end)
     drawn = b""
     while b"bound " not in drawn:  # the bar names whose turn has ended
@@ -211,7 +212,7 @@ def test_ctrl_c_prints_what_was_measured_so_far_and_ends_with_130() -> None:
 def test_on_a_terminal_a_bar_is_drawn_on_stderr_and_the_result_alone_on_stdout() -> None:
     terminal, end = os.openpty()
     command = [sys.executable, "-m", "kvmbind", "bench", *TWO, "--json"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, text=True)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, text=True, env=TERMINAL)
     os.close(end)
     out, drawn = both(child, terminal)
     assert child.returncode == 0

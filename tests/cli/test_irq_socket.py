@@ -23,10 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "examples" / "images"
 TIMEOUT_S = 100
 
-#: Vectors 40h and 41h send "a" and "b" to the serial port; the program waits for both, and ends with the second.
+#: Sends "r" to the serial port once vectors 40h and 41h send "a" and "b" there; ends with the second.
 TWO_HANDLERS = bytes.fromhex(
     "31c0 8ed8 c7060001 217c a30201 c7060401 2a7c a30601"  # xor ax, ax; IVT[40h] and IVT[41h]
-    "fb f4 ebfd"  # sti; hlt
+    "baf803 b072 ee fb f4 ebfd"  # mov dx, 3f8h; mov al, 'r'; out dx, al; sti; hlt
 ).ljust(0x21, b"\x90") + bytes.fromhex("baf803 b061 ee cf 909090 baf803 b062 ee fa f4")
 
 
@@ -85,6 +85,7 @@ def test_who_connects_has_an_eventfd_for_each_irq_in_order(path: Path, tmp_path:
         with closing(fds):
             assert names == ["40", "41"]
             assert process.stdout is not None
+            assert process.stdout.read(1) == b"r"
             os.eventfd_write(fds[0], 1)
             assert process.stdout.read(1) == b"a"
             os.eventfd_write(fds[1], 1)
