@@ -2,11 +2,13 @@
 # make test          the test suite; KVM=require|auto|off (require where /dev/kvm exists), PYTEST_ARGS=...
 # make check         ruff, mypy --strict, and the C with its warnings as errors
 # make check-types   that the type of every public name is written down, as basedpyright sees it
+# make coverage      the tests, and how much of the package they run: fails below what pyproject.toml says
 # make guests        assembles the guests, draws the fonts, and checks that the committed bytes are those of their source
 # make bench         ratios to raw C, and a short image beside bare Python and QEMU, each measured in one run
 # make test-kvm-amd  the tests that need KVM, on a second, faithful KVM: kvm_amd on an emulated SVM
 # make wheel         the wheel and the source distribution, in dist/, tried in new environments outside the tree
 # make docs          the documentation in docs/_build/html, with warnings as errors
+# make pictures      draws README's pictures anew, on a machine that has nothing else to do
 # make nightly       what takes hours: the suite several times, 100,000 calls against the models, ten minutes of stress,
 #                    the suite on the second KVM; packages, documentation, ratios
 # make clean         removes all that these leave behind, .venv too
@@ -43,7 +45,7 @@ SECOND_KVM_TIME_S ?= 7200
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check check-c guests bench test-kvm-amd wheel docs nightly check-types clean preflight
+.PHONY: demo test check check-c guests bench test-kvm-amd wheel docs pictures nightly check-types coverage clean preflight
 
 demo: $(RUNTIME)
 	$(RUN) examples/bind_interrupt.py
@@ -61,6 +63,10 @@ check-c: preflight
 
 check-types: $(DEV)
 	$(RUN) tests/packaging/check_public_types.py
+
+coverage: $(DEV)
+	$(RUN) -m coverage run -m pytest --kvm=$(KVM) $(PYTEST_ARGS)
+	$(RUN) -m coverage report
 
 guests: preflight
 	$(PYTHON) native/guests/build.py --check
@@ -89,6 +95,13 @@ docs: $(DEV)
 	$(PIP_INSTALL) furo myst-parser 'sphinx>=8'
 	$(RUN) -m sphinx --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html
 
+# As README has them.
+pictures: $(DEV)
+	$(RUN) -m kvmbind run --headless --screenshot docs/pictures/picture.png examples/images/picture.bin
+	$(RUN) -m kvmbind run --headless --keys "H{sleep 0.2}e{sleep 0.2}l{sleep 0.2}l{sleep 0.2}o{sleep 1}{esc}" \
+	    --record docs/pictures/echo.gif examples/images/echo.bin
+	$(RUN) -m kvmbind bench -n 5000 --mechanism bound,mediated,no-irqchip --plot docs/pictures/latency.png
+
 # What depends on chance shows when it is repeated.
 NIGHTLY_REPEATS ?= 5
 nightly:
@@ -100,7 +113,7 @@ nightly:
 
 clean:
 	rm -rf $(VENV) build dist docs/_build kvmbind.egg-info kvmbind/_shim.c kvmbind/*.so kvmbind/*.o native/*.o
-	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find kvmbind native tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 preflight:

@@ -1,8 +1,7 @@
-"""`import kvmbind`: what it costs, what it offers, and that the example of the README works when pasted."""
+"""`import kvmbind`: what it costs, and what it offers."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import sysconfig
@@ -81,45 +80,3 @@ def test_the_version_is_that_of_the_distribution() -> None:
     from importlib.metadata import version
 
     assert kvmbind.__version__ == version("kvmbind")
-
-
-def readme_blocks(language: str) -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    # Each block from its opening to its closing fence, or a closing one would be taken for an opening one of "".
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [block for name, block in blocks if name == language]
-
-
-@pytest.mark.kvm
-def test_the_first_example_of_the_readme_works_when_pasted_and_prints_what_it_shows() -> None:
-    example, output = readme_blocks("python")[0], readme_blocks("")[0]
-    assert "irq.bind_vcpu(vcpu)" in example
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", example]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.stderr, done.stdout) == ("", output)
-
-
-@pytest.mark.kvm
-def test_the_second_example_of_the_readme_prints_what_it_shows() -> None:
-    example, output = readme_blocks("python")[1], readme_blocks("")[1]
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", example]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.stderr, done.stdout) == ("", output)
-
-
-@pytest.mark.kvm
-def test_the_measurement_of_the_readme_works_when_pasted_and_sees_no_return() -> None:
-    [example] = [block for block in readme_blocks("python") if "from kvmbind.bench import" in block]
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", example]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stderr == ""
-    assert done.stdout.endswith(" 0\n")
-
-
-@pytest.mark.kvm
-def test_the_test_of_the_readme_passes_where_kvm_is_required(pytester: pytest.Pytester) -> None:
-    [test] = [block for block in readme_blocks("python") if "@pytest.mark.kvm" in block]
-    pytester.makepyfile(test)
-    options = ("-W", "error", "--strict-markers", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
-    # In a process of its own: pytester would unload here what that run has loaded, and the package keeps its names.
-    pytester.runpytest_subprocess("--kvm=require", *options).assert_outcomes(passed=1)
