@@ -11,6 +11,7 @@ it fails there. A probe decides, the first time that it matters.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -135,6 +136,13 @@ def _wait_until(condition: Callable[[], object]) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"what the test waits for did not happen in {DEADLINE_S:g} s")
         time.sleep(0.0005)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections() -> None:
+    """Spares collections of garbage, of which tests make many, a look at all that is there when a module begins."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

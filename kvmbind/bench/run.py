@@ -92,7 +92,7 @@ class Run(abc.ABC):
     def measure(self) -> None:
         """Takes all turns."""
         try:
-            with self.open() as contestants, _no_collection():
+            with _no_collection(), self.open() as contestants:
                 self._contestants = contestants
                 self._turns = {contestant.name: [] for contestant in contestants}
                 self._take_turns(list(contestants))
@@ -142,11 +142,15 @@ def split_evenly(n: int, repeat: int) -> list[int]:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keeps Python's garbage collector from running within a turn."""
-    was_enabled = gc.isenabled()
+    """Keeps Python's garbage collector from running within a turn, and what is there already out of those between."""
+    was_enabled, had_frozen = gc.isenabled(), gc.get_freeze_count()
     gc.disable()
+    gc.collect()
+    gc.freeze()
     try:
         yield
     finally:
+        if not had_frozen:
+            gc.unfreeze()
         if was_enabled:
             gc.enable()

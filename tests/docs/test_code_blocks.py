@@ -144,7 +144,8 @@ def test_a_program_prints_what_is_shown(tmp_path: Path, block: Block) -> None:
 @each("python", is_test=True)
 def test_a_test_passes(tmp_path: Path, block: Block) -> None:
     (tmp_path / "test_block.py").write_text(block.text)
-    run(tmp_path, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--kvm=require")
+    without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+    run(tmp_path, "-m", "pytest", "-q", "-W", "error", *without, "--kvm=require")
 
 
 @each("console")

@@ -19,7 +19,7 @@ import kvmbind
 from kvmbind.zx import ZX_RSRC_KIND_IRQ, ZX_USER_SIGNAL_0
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import CodeType, FrameType
 
 
@@ -128,16 +128,6 @@ def connect_a_bell() -> None:
         guest.connect_bell(0x30000, irq)
 
 
-@pytest.fixture
-def _quick_collections() -> Iterator[None]:
-    """What is there already need not be looked at each time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures("_quick_collections")
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # one raised inside a finalizer
 @pytest.mark.parametrize(
@@ -211,7 +201,6 @@ CHANGES: list[tuple[str, Callable[[Memory], object], list[int]]] = [
 
 
 @pytest.mark.kvm
-@pytest.mark.usefixtures("_quick_collections")
 @pytest.mark.parametrize(("change", "after"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
 def test_ctrl_c_behind_any_step_leaves_memory_as_it_was_or_as_it_was_to_be(
     change: Callable[[Memory], object], after: list[int]

@@ -11,6 +11,9 @@ from kvmbind.pytest_plugin.documents import BadDocumentError, Document
 
 Run = Callable[..., pytest.RunResult]
 
+# Hypothesis is left out: each run would import it anew.
+OPTIONS = ("-W", "error", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+
 OK = bytes.fromhex("b40eb04fcd10b04bcd10fbf4ebfd")  # teletype O, K; STI; HLT for ever
 ENDS_WITH_7 = bytes.fromhex("b8074ccd21")  # .COM: INT 21h/4Ch
 ECHO = bytes.fromhex("b400cd16b40ecd10ebf6")  # a key, and it is written; for ever
@@ -27,7 +30,7 @@ def run(pytester: pytest.Pytester) -> Run:
     def run(image: bytes, document: str, *options: str) -> pytest.RunResult:
         pytester.path.joinpath("image.img").write_bytes(image)
         pytester.path.joinpath("image.kvmbind.toml").write_text(document)
-        return pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", *(options or ("--kvm=require",)))
+        return pytester.runpytest_subprocess(*OPTIONS, *(options or ("--kvm=require",)))
 
     return run
 

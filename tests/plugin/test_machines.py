@@ -10,6 +10,9 @@ pytestmark = pytest.mark.kvm
 
 Run = Callable[..., pytest.RunResult]
 
+# Hypothesis is left out: each run would import it anew.
+OPTIONS = ("-W", "error", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+
 IMAGE = """
     OK = bytes.fromhex("b40e b04f cd10 b04b cd10 fb f4 ebfd".replace(" ", ""))  # teletype O, K; STI; HLT for ever
 """
@@ -55,7 +58,7 @@ def run(pytester: pytest.Pytester) -> Run:
 
     def run(source: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(IMAGE + source)
-        return pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", "--kvm=require", *options)
+        return pytester.runpytest_subprocess(*OPTIONS, "--kvm=require", *options)
 
     return run
 

@@ -66,6 +66,10 @@ SKIPS_ITSELF = """
 """
 
 
+# Hypothesis is left out: each process would import it anew.
+OPTIONS = ("-W", "error", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+
+
 @pytest.fixture
 def forking(pytester: pytest.Pytester) -> pytest.Pytester:
     """A project whose tests run each in a forked child."""
@@ -76,9 +80,7 @@ def forking(pytester: pytest.Pytester) -> pytest.Pytester:
 def run(pytester: pytest.Pytester, source: str, *options: str) -> pytest.RunResult:
     """Runs pytest in a process of its own."""
     pytester.makepyfile(source)
-    return pytester.runpytest_subprocess(
-        "-W", "error", "-p", "no:cacheprovider", "--kvm=require", *options, timeout=300
-    )
+    return pytester.runpytest_subprocess(*OPTIONS, "--kvm=require", *options, timeout=300)
 
 
 def test_guests_run_in_every_worker(pytester: pytest.Pytester) -> None:
