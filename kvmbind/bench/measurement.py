@@ -169,7 +169,7 @@ class LatencyRun(Run):
             with on_cpu(lab.firing_cpu):
                 has_stamps = lab.image is None or lab.image.is_stamped
                 contestants = [self._contestant(one, pace.ticks_per_ns, has_stamps) for one in mechanisms]
-                self.title = self._measures[contestants[0].shows]
+                self.title: str = self._measures[contestants[0].shows]
                 yield contestants
 
     def _contestant(self, mechanism: Mechanism, ticks_per_ns: float, has_stamps: bool) -> Contestant:

@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from kvmbind.cli import build_parser
+from kvmbind.doctor import Place
+from kvmbind.doctor.remedies import remedy_for
 from kvmbind.pytest_plugin.documents import Document
 
 if TYPE_CHECKING:
@@ -206,3 +208,13 @@ def test_the_troubleshooting_guide_is_that_of_the_doctors_table() -> None:
     before = guide.read_text(encoding="utf-8")
     program = "import runpy; print(runpy.run_path('docs/make_troubleshooting.py')['render'](), end='')"
     assert run(ROOT, "-c", program) == before
+
+
+def test_the_step_that_opens_the_device_on_github_is_the_same_in_ci_in_the_guide_and_from_the_doctor() -> None:
+    texts = [
+        (ROOT / name).read_text(encoding="utf-8") for name in (".github/actions/kvm/action.yml", "docs/testing.md")
+    ]
+    steps = [re.search(r"echo 'KERNEL.*--name-match=kvm --settle$", text, re.MULTILINE | re.DOTALL) for text in texts]
+    ours, guides = (step[0].split() for step in steps if step is not None)
+    doctors = " ".join(line.removeprefix("$ ") for line in remedy_for("group", Place("6.8", ci="github"), {})[1:])
+    assert ours == guides == doctors.replace(" && ", " ").split()

@@ -2,9 +2,9 @@
 
 usage: python tests/packaging/check_public_types.py
 
-Public is what `kvmbind` exports, with all that the modules define where it comes from, and the calls, images, doctor,
-pytest plugin. basedpyright looks at the whole package (`--verifytypes`), of which the layers below are not for users.
-Docstrings are ruff's to check.
+Public is what `kvmbind` and `kvmbind.bench` export, with all that the modules define where it comes from, and the
+calls, images, doctor, pytest plugin. basedpyright looks at the whole package (`--verifytypes`), of which the layers
+below are not for users. Docstrings are ruff's to check.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import kvmbind
+import kvmbind.bench
 
 ROOT = Path(__file__).resolve().parents[2]
 DOORS = ("kvmbind.zx", "kvmbind.guests", "kvmbind.doctor", "kvmbind.pytest_plugin")
@@ -48,8 +49,9 @@ def own_faults(symbol: dict[str, Any]) -> list[str]:
 
 
 def homes() -> set[str]:
-    """Returns the modules that define what `kvmbind` exports."""
-    values = (getattr(kvmbind, name) for name in dir(kvmbind) if not name.startswith("_"))
+    """Returns the modules that define what `kvmbind` and `kvmbind.bench` export."""
+    exporters = (kvmbind, kvmbind.bench)
+    values = (getattr(exporter, name) for exporter in exporters for name in dir(exporter) if not name.startswith("_"))
     return {value.__module__ for value in values if getattr(value, "__module__", "").startswith("kvmbind.")}
 
 

@@ -11,6 +11,7 @@ import kvmbind
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(kvmbind.__file__).parent
+README = (ROOT / "README.md").read_text()
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 #: What native/ uses of <linux/kvm.h> and <asm/kvm.h> as they were in Linux 4.18, the oldest that kvmbind builds on.
@@ -59,6 +60,13 @@ def test_the_shim_uses_nothing_newer_than_linux_4_18_that_it_does_not_define() -
     defined = set(re.findall(r"#ifndef (KVM_\w+)\n#define \1\b", code))
     used = set(re.findall(r"\bKVM_[A-Z0-9_]+\b", code))
     assert used - defined <= set(IN_LINUX_4_18.split())
+
+
+def test_readme_names_the_coverage_below_which_ci_fails() -> None:
+    row = re.search(r"^\| the package's lines and branches that the tests run \| (\d+) % \|", README, re.MULTILINE)
+    assert row is not None
+    assert int(row[1]) == SETTINGS["tool"]["coverage"]["report"]["fail_under"]
+    assert "make coverage" in (ROOT / ".github/workflows/ci.yml").read_text()
 
 
 def test_the_metadata_name_licence_and_needs() -> None:
