@@ -100,6 +100,10 @@ class Disk:
             else:
                 self._pad[number] = sector
 
+    def close(self) -> None:
+        """Lets go of the bytes, and so of the file that they are a mapping of."""
+        self._bytes = bytearray()
+
     def table(self) -> bytes:
         """Returns the fixed disk parameter table that INT 41h and 46h point to."""
         cylinders, heads, sectors = self.geometry

@@ -93,7 +93,7 @@ class Machine:
             data,
             Options(format=format, entry=entry, load_at=load_at, args=args, name=name, memory=memory, smp=smp),
         )
-        disks = {loaded.drive: Disk(loaded.drive, data)} if loaded.disk is not None else {}
+        self._disks = {loaded.drive: Disk(loaded.drive, data)} if loaded.disk is not None else {}
         self.format = loaded.format
         self._lock = threading.Lock()
         self._interrupts: dict[tuple[int, bool], Interrupt] = {}
@@ -105,7 +105,7 @@ class Machine:
         self._ending: Ending | None = None
         self._gdb_server: Server | None = None
         strokes = _parse(keys) if keys else []
-        self._pc = Pc(loaded, memory, disks, smp)
+        self._pc = Pc(loaded, memory, self._disks, smp)
         self._typist: Typist | None = None
         if strokes:
             self._type(strokes)
@@ -243,6 +243,8 @@ class Machine:
     def _close_parts(self) -> None:
         with self._lock, contextlib.ExitStack() as ends:
             self._vcpu = None
+            for disk in self._disks.values():
+                ends.callback(disk.close)
             ends.callback(self._pc.close)
             if self._gdb_server is not None:
                 ends.callback(self._gdb_server.close)

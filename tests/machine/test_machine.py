@@ -422,6 +422,18 @@ def test_a_triple_fault_before_any_exit_says_that_the_registers_may_be_none(asse
     assert ending.detail == "a triple fault; the registers may be those of a reset processor"
 
 
+@pytest.mark.parametrize("write", [False, True])
+def test_a_machine_that_has_ended_lets_go_of_its_file(
+    assemble: Assemble, machine: Make, tmp_path: Path, write: bool
+) -> None:
+    path = tmp_path / "disk.img"
+    path.write_bytes(assemble.boot_sector(HELLO))
+    ended = machine(path, write=write)
+    ended.run(DEADLINE_S)
+    links = [entry.name for entry in os.scandir("/proc/self/fd") if os.path.realpath(entry.path) == str(path)]
+    assert links == []
+
+
 def test_what_kvm_cannot_execute_is_told_with_its_bytes(assemble: Assemble, machine: Make) -> None:
     """In protected mode without paging, an INVLPGA-like instruction that no emulator has; else it is a fault's end."""
     source = """
