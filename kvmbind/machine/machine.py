@@ -307,6 +307,7 @@ class Machine:
         """
         from kvmbind.machine import watches
 
+        __tracebackhide__ = True  # pytest shows the line that expects it
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not watches.shows(self._pc, text):
             over = self._ended.is_set()

@@ -46,6 +46,11 @@ LEAVES_RUNNING = """
         assert [thread.name for thread in threading.enumerate() if "kvmbind-machine" in thread.name] == []
 """
 
+EXPECTS_MORE = """
+    def test_says_more(kvm_machine):
+        kvm_machine(OK, format="flat").expect("OK then", timeout_s=0.5)
+"""
+
 BAD_OPTION = """
     def test_gives_a_format_that_is_none(kvm_machine):
         kvm_machine(OK, format="tape")
@@ -83,6 +88,13 @@ def test_a_failed_test_shows_the_screen_the_registers_and_the_last_exits(run: Ru
             "*INT 10/0E *",
         ]
     )
+
+
+def test_a_text_that_does_not_come_is_told_at_the_line_that_expects_it(run: Run) -> None:
+    result = run(EXPECTS_MORE)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([">*.expect(*", "E*'OK then' did not come in 0.5 s; the screen is:", "E*OK"])
+    result.stdout.no_fnmatch_line("*machine.py:*")
 
 
 def test_every_machine_is_stopped_when_the_test_fails(run: Run) -> None:
