@@ -47,6 +47,26 @@ def test_as_many_as_there_are_helpers_run_side_by_side_and_the_rest_follow() -> 
     assert helpers() == []
 
 
+def test_settle_waits_for_a_helper_that_has_nothing_to_do_any_more_until_its_thread_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    idle, may_end = threading.Event(), threading.Event()
+    original = closer._help
+
+    def dawdle() -> None:
+        original()
+        idle.set()
+        assert may_end.wait(DEADLINE_S)
+
+    settle()
+    monkeypatch.setattr(closer, "_help", dawdle)
+    submit(lambda: None)
+    assert idle.wait(DEADLINE_S)
+    threading.Timer(0.1, may_end.set).start()
+    settle()
+    assert helpers() == []
+
+
 def test_where_no_thread_can_be_started_the_close_runs_here_and_now(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

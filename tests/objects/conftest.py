@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
-from typing import TYPE_CHECKING, NamedTuple
+import time
+from typing import NamedTuple, Protocol
 
 import pytest
 
 import kvmbind
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+#: How long it may take until all is as it was. Nothing depends on how long it really takes.
+DEADLINE_S = 60.0
 
 
 class Held(NamedTuple):
@@ -22,8 +23,24 @@ class Held(NamedTuple):
     mappings: int
 
 
-def _held() -> Held:
-    """Counts it, when everything that waits to be closed is."""
+class Count(Protocol):
+    """Counts what the process holds, when everything that waits to be closed is."""
+
+    def __call__(self, expected: Held | None = None) -> Held:
+        """Counts until that is what is expected, or stays the same: a joined thread is the kernel's for a while."""
+
+
+def _held(expected: Held | None = None) -> Held:
+    deadline, found = time.monotonic() + DEADLINE_S, _count()
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+        last, found = found, _count()
+        if found == (last if expected is None else expected):
+            break
+    return found
+
+
+def _count() -> Held:
     kvmbind.settle()
     gc.collect()
     with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
@@ -32,6 +49,6 @@ def _held() -> Held:
 
 
 @pytest.fixture
-def held() -> Callable[[], Held]:
+def held() -> Count:
     """Counts what the process holds, when everything that waits to be closed is."""
     return _held

@@ -13,11 +13,10 @@ from kvmbind import guests
 from kvmbind.kvm import epoll, eventfd, memory, slots, vcpu, vm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
     from typing import Literal
 
-    from tests.objects.conftest import Held
+    from tests.objects.conftest import Count
 
 pytestmark = pytest.mark.kvm
 
@@ -42,13 +41,13 @@ def use_a_guest(irqchip: Literal["split", "pc"] = "split") -> None:
 
 @pytest.mark.parametrize(("irqchip", "times"), [("split", 1000), ("pc", 50)])
 def test_guests_that_come_and_go_leave_fds_threads_and_mappings_as_they_were(
-    held: Callable[[], Held], irqchip: Literal["split", "pc"], times: int
+    held: Count, irqchip: Literal["split", "pc"], times: int
 ) -> None:
     use_a_guest(irqchip)
     before = held()
     for _ in range(times):
         use_a_guest(irqchip)
-    assert held() == before
+    assert held(before) == before
 
 
 STEPS: list[tuple[type | ModuleType, str]] = [
@@ -69,7 +68,7 @@ STEPS: list[tuple[type | ModuleType, str]] = [
 
 @pytest.mark.parametrize(("owner", "step"), STEPS, ids=[f"{owner.__name__}.{step}" for owner, step in STEPS])
 def test_a_step_that_fails_leaks_nothing_and_the_next_try_works(
-    held: Callable[[], Held], owner: type | ModuleType, step: str, monkeypatch: pytest.MonkeyPatch
+    held: Count, owner: type | ModuleType, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_a_guest()
     before = held()
@@ -81,14 +80,12 @@ def test_a_step_that_fails_leaks_nothing_and_the_next_try_works(
         patch.setattr(owner, step, fail)
         with pytest.raises(kvmbind.NoResourcesError):
             use_a_guest()
-    assert held() == before
+    assert held(before) == before
     use_a_guest()
-    assert held() == before
+    assert held(before) == before
 
 
-def test_a_vmo_whose_mapping_is_refused_goes_with_its_last_handle(
-    held: Callable[[], Held], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_vmo_whose_mapping_is_refused_goes_with_its_last_handle(held: Count, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(exchanges: object) -> None:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
@@ -99,10 +96,10 @@ def test_a_vmo_whose_mapping_is_refused_goes_with_its_last_handle(
                 patch.setattr(slots, "exchange", refuse)
                 with pytest.raises(kvmbind.NoMemoryError):
                     guest.vmar.map(vmo, place, overwrite=overwrite)
-            assert held() == before
+            assert held(before) == before
 
 
-def test_memory_that_changes_and_changes_back_leaves_fds_and_mappings_as_they_were(held: Callable[[], Held]) -> None:
+def test_memory_that_changes_and_changes_back_leaves_fds_and_mappings_as_they_were(held: Count) -> None:
     with kvmbind.Guest.create(memory=1 << 20) as guest, kvmbind.Vmo.create(8 * 4096, resizable=True) as vmo:
         guest.vmar.map(vmo, 1 << 20)
         before = held()
@@ -114,12 +111,12 @@ def test_memory_that_changes_and_changes_back_leaves_fds_and_mappings_as_they_we
             vmo.resize(9 * 4096)
             guest.vmar.track_dirty(0, 2 << 20)
             guest.vmar.map(vmo, 1 << 20, length=8 * 4096, overwrite=True)
-        assert held() == before
+        assert held(before) == before
 
 
 @pytest.mark.parametrize("nth", [1, 2])
 def test_a_second_eventfd_or_epoll_that_cannot_be_had_leaks_nothing(
-    held: Callable[[], Held], nth: int, monkeypatch: pytest.MonkeyPatch
+    held: Count, nth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = held()
     made = 0
@@ -135,14 +132,14 @@ def test_a_second_eventfd_or_epoll_that_cannot_be_had_leaks_nothing(
     monkeypatch.setattr(epoll.Epoll, "__init__", sometimes)
     with pytest.raises(kvmbind.NoResourcesError, match="file-max"):
         kvmbind.Port.create(interrupts=True)
-    assert held() == before
+    assert held(before) == before
 
 
-def test_an_object_that_is_collected_open_warns_and_the_next_open_or_close_ends_it(held: Callable[[], Held]) -> None:
+def test_an_object_that_is_collected_open_warns_and_the_next_open_or_close_ends_it(held: Count) -> None:
     before = held()
     made = kvmbind.Vmo.create(4096)
     with pytest.warns(ResourceWarning, match="unclosed <kvmbind.Vmo"):
         del made
     with kvmbind.Vmo.create(4096):
         pass
-    assert held() == before
+    assert held(before) == before
