@@ -17,12 +17,13 @@ from kvmbind.machine.bios.data_area import TICKS_A_DAY, DataArea
 from kvmbind.machine.devices import board, cmos, keyboard, serial, vga
 from kvmbind.machine.devices.bus import Bus
 from kvmbind.machine.devices.keyboard import KeyboardController
+from kvmbind.machine.devices.memory_bus import MemoryBus
 from kvmbind.machine.devices.serial import SerialPort
 from kvmbind.machine.disk import Disk
 from kvmbind.machine.ending import STATUSES, Reason
 from kvmbind.machine.history import History
 from kvmbind.machine.memory import PhysicalMemory
-from kvmbind.machine.processor import APERTURE, APERTURE_BYTES, Processor
+from kvmbind.machine.processor import Processor
 from kvmbind.machine.screen.cp437 import CHARACTERS
 from kvmbind.machine.video import Video
 from kvmbind.objects.guest import Guest
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     ApicMode = Literal["x2apic", "xapic"]
 
+APERTURE, APERTURE_BYTES = 0xA0000, 0x10000
 _MEGABYTE = 1 << 20
 _ALL_PORTS = 0xFFFF  # but the last one, which no trap may cover
 _IO_KEY = 0
@@ -78,6 +80,7 @@ class Pc:
         keyboard: Its keyboard.
         serial: Its serial port.
         bus: Its ports.
+        memory_bus: Its devices at addresses.
         bios: Its BIOS.
         history: What it did.
         console: What programs have written as on a teletype.
@@ -154,6 +157,8 @@ class Pc:
         self.keyboard = KeyboardController(self)
         self.serial = SerialPort(self)
         self.bios = Bios(self.memory, self.video, self.keyboard, self.serial, disks, self)
+        self.memory_bus = MemoryBus()
+        self.memory_bus.attach(self.video.planes, APERTURE, APERTURE_BYTES)
         self.bus = bus = Bus()
         bus.attach(self.keyboard, (keyboard.DATA, keyboard.COMMAND))
         bus.attach(self.serial, range(serial.FIRST_PORT, serial.FIRST_PORT + serial.PORTS))
@@ -172,6 +177,7 @@ class Pc:
         configuration = firmware_configuration.FirmwareConfiguration(memory_bytes, self.processors)
         self.bus.attach(configuration, firmware_configuration.PORTS)
         self.bus.attach(testdev.PcTestdev(self), testdev.PORTS)
+        self.memory_bus.attach(testdev.PcTestdevMemory(), testdev.MEMORY_ADDR, testdev.MEMORY_BYTES)
 
     def _load(self, image: Image) -> int:
         entry = self.bios.power_on(image.start)

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
 
-APERTURE, APERTURE_BYTES = 0xA0000, 0x10000
 _INTERRUPTS_ENABLED = 0x200
 _FIRST_LOOK_NS, _LAST_LOOK_NS, _LOOK_FACTOR = 200_000, 100_000_000, 4
 _ASLEEP_LOOK_NS = 1_000_000_000  # in a service that sleeps; an interrupt's handler may stop all the same
+_NOBODY = {size: (1 << 8 * size) - 1 for size in (1, 2, 4)}  # what a read gives where nobody is
 _WAITING_FOR_SIPI = (MpState.UNINITIALIZED, MpState.INIT_RECEIVED)
 
 
@@ -165,14 +165,13 @@ class Processor:
             return
         self._is_asleep = False
         self._last_call = None
-        offset = access.addr - APERTURE
-        on_screen = pc.video.is_trapped and 0 <= offset < APERTURE_BYTES
-        if access.is_write and on_screen:
-            pc.video.planes.write(offset, access.size, value)
+        window = pc.memory_bus.find(access.addr)
+        if access.is_write and window:
+            window.device.write(access.addr - window.start, access.size, value)
         elif not access.is_write:
-            value = pc.video.planes.read(offset, access.size) if on_screen else (1 << 8 * access.size) - 1
+            value = window.device.read(access.addr - window.start, access.size) if window else _NOBODY[access.size]
             self.vcpu.write_io(VcpuIo(access_size=access.size, u32=value))
-        if not on_screen:
+        if not window:
             pc.history.add(MemoryExit(access.addr, access.size, access.is_write, value))
 
     def _stopped(self, error: ZxError) -> None:

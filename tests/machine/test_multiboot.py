@@ -163,6 +163,12 @@ def test_a_line_of_the_test_device_reaches_the_pic(assemble: Assemble, machine: 
     assert machine(assemble(HEADER + source + HALT)).run(DEADLINE_S).registers["rbx"] & 0x20
 
 
+def test_the_memory_of_the_test_device_keeps_what_is_written(assemble: Assemble, machine: Make) -> None:
+    source = "movl $0x1234, 0xff000ffe\n incl 0xff000ffe\n mov 0xff000ffe, %ebx\n mov 0xff010000, %ecx"
+    registers = machine(assemble(HEADER + source + HALT)).run(DEADLINE_S).registers
+    assert (registers["rbx"], registers["rcx"]) == (0x1235, 0xFFFFFFFF)
+
+
 def test_other_images_do_not_find_those_devices(assemble: Assemble, machine: Make) -> None:
     source = "mov $0x511, %dx\n in %dx, %al\n movzbl %al, %ebx\n in $0xe0, %al\n movzbl %al, %ecx\n cli\n hlt"
     registers = machine(assemble.boot_sector(source)).run(DEADLINE_S).registers

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 _LATCH, _LATCH_BYTES, _FLUSH = 0xE0, 4, 0xE4
 _LINES, _LINES_COUNT = 0x2000, 24
 
+MEMORY_ADDR, MEMORY_BYTES = 0xFF000000, 0x10000
 PORTS = (*range(_LATCH, _LATCH + _LATCH_BYTES), _FLUSH, *range(_LINES, _LINES + _LINES_COUNT))
 
 
@@ -41,3 +42,24 @@ class PcTestdev:
             offset = port - _LATCH
             data = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
             self._latch[offset : offset + size] = data[: _LATCH_BYTES - offset]
+
+
+class PcTestdevMemory:
+    """64 KiB that keep what is written, where each access comes to the host.
+
+    Threads: it belongs to whoever has the PC's lock.
+    """
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        """Starts with zeros."""
+        self._kept = bytearray(MEMORY_BYTES)
+
+    def read(self, offset: int, size: int) -> int:
+        """What was written."""
+        return int.from_bytes(self._kept[offset : offset + size], "little")
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """Keeps it; what reaches over the end is lost."""
+        self._kept[offset : offset + size] = value.to_bytes(size, "little")[: MEMORY_BYTES - offset]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvmbind.machine.devices.firmware_configuration import FirmwareConfiguration
-from kvmbind.machine.devices.testdev import PcTestdev
+from kvmbind.machine.devices.testdev import PcTestdev, PcTestdevMemory
 from tests.machine.conftest import FakeHost
 
 
@@ -54,3 +54,11 @@ def test_a_page_to_forget_is_taken_and_gives_nothing() -> None:
     device = PcTestdev(FakeHost())
     device.write(0xE4, 4, 0x1000)
     assert (device.read(0xE4, 4), device.read(0x2000, 1), device.read(0xE0, 4)) == (0, 0, 0)
+
+
+def test_its_memory_keeps_what_is_written_up_to_its_end() -> None:
+    memory = PcTestdevMemory()
+    memory.write(0x1000, 4, 0x11223344)
+    assert (memory.read(0x1000, 4), memory.read(0x1001, 1), memory.read(0x1003, 2)) == (0x11223344, 0x33, 0x11)
+    memory.write(0xFFFE, 4, 0x55667788)
+    assert (memory.read(0xFFFE, 4), memory.read(0xFFFF, 1)) == (0x7788, 0x77)
