@@ -2,6 +2,6 @@
 
 import sys
 
-from kvmbind.cli import main
+from kvmbind.cli import run_process
 
-sys.exit(main())
+sys.exit(run_process())

@@ -83,13 +83,19 @@ def command(*words: str, status: int = 0, says: bytes = b"") -> Callable[[], Non
     return run
 
 
+def _kvmbind() -> tuple[str, ...]:
+    """The command as it is installed beside this Python, or else by its module."""
+    script = os.path.join(os.path.dirname(sys.executable), "kvmbind")
+    return (script,) if os.access(script, os.X_OK) else (sys.executable, "-m", "kvmbind")
+
+
 def contestants(folder: str) -> Iterator[Contestant]:
     """Makes the images in a folder, and what runs them; QEMU only if it is installed."""
     sector, rom_file = (os.path.join(folder, name) for name in ("hello.img", "hello.rom"))
     for path, data in ((sector, boot_sector()), (rom_file, rom())):
         with open(path, "wb") as file:
             file.write(data)
-    run = (sys.executable, "-m", "kvmbind", "run", "--headless")
+    run = (*_kvmbind(), "run", "--headless")
     text = TEXT.strip()
     yield Contestant("python -c pass", command(sys.executable, "-c", "pass"))
     yield Contestant("Machine(image).run()", lambda: in_process(boot_sector()))
