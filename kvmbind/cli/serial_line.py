@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     Receive = Callable[[bytes], object]
 
 _READ_SIZE = 4096
+_LINGER_S, _LOOK_S = 1.0, 0.01
 
 
 def read_from(fd: int, receive: Receive) -> None:
@@ -75,11 +77,11 @@ class PseudoTerminal:
         import tty
 
         with contextlib.ExitStack() as parts:
-            self._ours, theirs = os.openpty()
+            self._ours, self._theirs = os.openpty()
             parts.callback(os.close, self._ours)
-            parts.callback(os.close, theirs)  # kept open: without it a read fails between two programs
-            tty.setraw(theirs)
-            self.name = os.ttyname(theirs)
+            parts.callback(os.close, self._theirs)  # kept open: without it a read fails between two programs
+            tty.setraw(self._theirs)
+            self.name = os.ttyname(self._theirs)
             os.set_blocking(self._ours, False)
             self._wake_fd = os.eventfd(0)
             parts.callback(os.close, self._wake_fd)
@@ -95,7 +97,18 @@ class PseudoTerminal:
             os.write(self._ours, bytes((byte,)))
 
     def close(self) -> None:
-        """Ends the reader and hangs up."""
+        """Ends the reader and hangs up, which loses what is unread: so it waits a second at most until it is read."""
+        deadline_s = time.monotonic() + _LINGER_S
+        while self._has_unread() and time.monotonic() < deadline_s:
+            time.sleep(_LOOK_S)
         os.eventfd_write(self._wake_fd, 1)
         self._reader.join()
         self._parts.close()
+
+    def _has_unread(self) -> bool:
+        import fcntl
+        import termios
+
+        count = bytearray(4)
+        fcntl.ioctl(self._theirs, termios.FIONREAD, count)
+        return any(count)
