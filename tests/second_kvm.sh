@@ -76,7 +76,8 @@ mount -t 9p -o "$OPTIONS" exchange /exchange || poweroff -f
 [ -e /dev/kvm ] || { echo 'second_kvm: no /dev/kvm'; poweroff -f; }
 
 for tree in proc sys dev; do mount --bind "/$tree" "/root/$tree"; done
-mkdir -p /dev/shm
+mkdir -p /dev/shm /dev/pts
+mount -t devpts pts /root/dev/pts
 mount -t tmpfs shm /root/dev/shm
 mount -t tmpfs tmp /root/tmp
 chmod 1777 /root/tmp /root/dev/shm
