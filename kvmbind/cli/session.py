@@ -172,8 +172,7 @@ class Session:
 
     def _print(self, text: str) -> None:
         self._out.write(text)
-        if text == "\n":
-            self._out.flush()
+        self._out.flush()  # a prompt has no newline, and who reads a pipe is to see it
 
     def _print_byte(self, byte: int) -> None:
         self._print(bytes((byte,)).decode("latin-1"))

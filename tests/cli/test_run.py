@@ -42,6 +42,25 @@ def test_it_prints_what_the_program_writes_once() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"Hello from real mode\n", b"")
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    ["baf803 b03f ee f4", "b43f b00e 86c4 cd10 f4"],  # OUT 3F8h, AL; INT 10h/0Eh
+    ids=["serial port", "console"],
+)
+def test_who_reads_its_pipe_sees_a_prompt_at_once(prompt: str, tmp_path: Path) -> None:
+    image = tmp_path / "prompt.bin"
+    image.write_bytes(bytes.fromhex(prompt + "ebfd"))  # and halts for ever, with interrupts enabled
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(
+        command("--headless", "--format", "flat", image), stdout=subprocess.PIPE, env=environment
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.read(1) == b"?"
+        finally:
+            process.kill()
+
+
 def test_the_image_may_come_by_stdin() -> None:
     done = run("--headless", "-", stdin=(IMAGES / "hello.bin").read_bytes())
     assert (done.returncode, done.stdout) == (0, b"Hello from real mode\n")
