@@ -46,6 +46,9 @@ class Raster(Protocol):
     def set_row(self, y: int, x: int, colours: bytes) -> None:
         """Writes the colours of as many pixels of row `y` from column `x`."""
 
+    def copy_row(self, source: int, target: int, x: int, width: int) -> None:
+        """Writes `width` pixels of row `source` from column `x` to the same columns of row `target`."""
+
 
 def pixel(raster: Raster, x: int, y: int) -> int:
     """Returns the colour of one pixel, as INT 10h/0Dh; 0 outside of the screen."""
@@ -101,7 +104,7 @@ def scroll(raster: Raster, x: int, y: int, width: int, height: int, lines: int, 
     kept = height - abs(lines)
     for step in range(kept):
         target = y + step if lines > 0 else y + height - 1 - step
-        raster.set_row(target, x, raster.row(target + lines, x, width))
+        raster.copy_row(target + lines, target, x, width)
     fill(raster, x, y + kept if lines > 0 else y, width, abs(lines), colour)
 
 
@@ -139,6 +142,10 @@ class PackedRaster:
         if per_byte > 1:
             colours = _pack(_merged(self, y, x, colours, per_byte), self.mode.bits)
         self._write(self._offset(y) + x // per_byte, colours)
+
+    def copy_row(self, source: int, target: int, x: int, width: int) -> None:
+        """See `Raster`."""
+        self.set_row(target, x, self.row(source, x, width))
 
     def _offset(self, y: int) -> int:
         line, bank = divmod(y, self.mode.banks)
@@ -191,10 +198,30 @@ class PlanarRaster:
     def set_row(self, y: int, x: int, colours: bytes) -> None:
         """See `Raster`."""
         colours = _merged(self, y, x, colours, 8)
-        at = self._start + y * self._stride + x // 8
+        start = self._at(y, x)
         for plane in range(4):
-            for number, byte in enumerate(_pack(colours.translate(_PLANE_BITS[plane]), 1)):
-                self._memory[4 * ((at + number) % PLANE_SIZE) + plane] = byte
+            run = _pack(colours.translate(_PLANE_BITS[plane]), 1)
+            unwrapped = run[: PLANE_SIZE - start]
+            self._memory[4 * start + plane : 4 * (start + len(unwrapped)) : 4] = unwrapped
+            wrapped = run[len(unwrapped) :]
+            if wrapped:
+                self._memory[plane : 4 * len(wrapped) : 4] = wrapped
+
+    def copy_row(self, source: int, target: int, x: int, width: int) -> None:
+        """See `Raster`."""
+        if x % 8 or width % 8:
+            self.set_row(target, x, self.row(source, x, width))
+            return
+        start, length = 4 * self._at(source, x), width // 2
+        run = self._memory[start : start + length]
+        run += self._memory[: length - len(run)]
+        start = 4 * self._at(target, x)
+        unwrapped = run[: len(self._memory) - start]
+        self._memory[start : start + len(unwrapped)] = unwrapped
+        self._memory[: length - len(unwrapped)] = run[len(unwrapped) :]
+
+    def _at(self, y: int, x: int) -> int:
+        return (self._start + y * self._stride + x // 8) % PLANE_SIZE
 
     def _run(self, y: int, first: int, length: int, plane: int) -> bytes:
         start = (self._start + y * self._stride + first) % PLANE_SIZE
@@ -226,6 +253,10 @@ class UnchainedRaster:
         at = self._at(y, x)
         for number, colour in enumerate(colours):
             self._memory[(at + number) % len(self._memory)] = colour
+
+    def copy_row(self, source: int, target: int, x: int, width: int) -> None:
+        """See `Raster`."""
+        self.set_row(target, x, self.row(source, x, width))
 
     def _at(self, y: int, x: int) -> int:
         return (4 * (self._start + y * self._stride) + x) % len(self._memory)

@@ -154,6 +154,22 @@ def test_scrolling_moves_the_rectangle_and_fills_what_becomes_free(number: int, 
     assert [raster.pixel(made, 15, y) for y in range(200)] == before
 
 
+@given(start=st.integers(0, PLANE_SIZE - 1), x=st.integers(0, 40), width=st.integers(1, 600), data=st.data())
+@example(start=PLANE_SIZE - 80 * 11 - 40, x=0, width=640, data=None)  # row 11 is cut by the planes' end
+def test_a_planar_row_is_copied_with_all_its_colours(
+    start: int, x: int, width: int, data: st.DataObject | None
+) -> None:
+    planar = screen(0x12, start)
+    colours = (
+        bytes(n % 16 for n in range(width)) if data is None else data.draw(st.binary(min_size=width, max_size=width))
+    )
+    planar.set_row(11, x, colours)
+    planar.copy_row(11, 3, x, width)
+    assert planar.row(3, x, width) == planar.row(11, x, width) == bytes(colour & 15 for colour in colours)
+    planar.copy_row(3, 11, x, width)
+    assert planar.row(11, x, width) == planar.row(3, x, width)
+
+
 def test_scrolling_by_all_lines_or_none_clears_the_rectangle() -> None:
     for lines in (0, 80, 200, -80):
         made = screen(0x13)
