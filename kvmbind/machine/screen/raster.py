@@ -191,7 +191,7 @@ class PlanarRaster:
         colours = 0
         length = last - first + 1
         for plane in range(4):
-            ones = unpack(self._run(y, first, length, plane), 1)
+            ones = unpack(_read_ring(self._plane(plane), self._at(y, x), length), 1)
             colours |= int.from_bytes(ones, "little") << plane
         return colours.to_bytes(8 * length, "little")[x - 8 * first :][:width]
 
@@ -200,33 +200,21 @@ class PlanarRaster:
         colours = _merged(self, y, x, colours, 8)
         start = self._at(y, x)
         for plane in range(4):
-            run = _pack(colours.translate(_PLANE_BITS[plane]), 1)
-            unwrapped = run[: PLANE_SIZE - start]
-            self._memory[4 * start + plane : 4 * (start + len(unwrapped)) : 4] = unwrapped
-            wrapped = run[len(unwrapped) :]
-            if wrapped:
-                self._memory[plane : 4 * len(wrapped) : 4] = wrapped
+            _write_ring(self._plane(plane), start, _pack(colours.translate(_PLANE_BITS[plane]), 1))
 
     def copy_row(self, source: int, target: int, x: int, width: int) -> None:
         """See `Raster`."""
         if x % 8 or width % 8:
             self.set_row(target, x, self.row(source, x, width))
             return
-        start, length = 4 * self._at(source, x), width // 2
-        run = self._memory[start : start + length]
-        run += self._memory[: length - len(run)]
-        start = 4 * self._at(target, x)
-        unwrapped = run[: len(self._memory) - start]
-        self._memory[start : start + len(unwrapped)] = unwrapped
-        self._memory[: length - len(unwrapped)] = run[len(unwrapped) :]
+        all_planes = memoryview(self._memory)  # four bytes side by side are eight pixels
+        _write_ring(all_planes, 4 * self._at(target, x), _read_ring(all_planes, 4 * self._at(source, x), width // 2))
 
     def _at(self, y: int, x: int) -> int:
         return (self._start + y * self._stride + x // 8) % PLANE_SIZE
 
-    def _run(self, y: int, first: int, length: int, plane: int) -> bytes:
-        start = (self._start + y * self._stride + first) % PLANE_SIZE
-        run = self._memory[4 * start + plane : 4 * (start + length) : 4]
-        return bytes(run + self._memory[plane : 4 * (length - len(run)) : 4])
+    def _plane(self, plane: int) -> memoryview:
+        return memoryview(self._memory)[plane::4]
 
 
 class UnchainedRaster:
@@ -244,15 +232,11 @@ class UnchainedRaster:
 
     def row(self, y: int, x: int, width: int) -> bytes:
         """See `Raster`."""
-        at = self._at(y, x)
-        run = self._memory[at : at + width]
-        return bytes(run + self._memory[: width - len(run)])
+        return _read_ring(memoryview(self._memory), self._at(y, x), width)
 
     def set_row(self, y: int, x: int, colours: bytes) -> None:
         """See `Raster`."""
-        at = self._at(y, x)
-        for number, colour in enumerate(colours):
-            self._memory[(at + number) % len(self._memory)] = colour
+        _write_ring(memoryview(self._memory), self._at(y, x), colours)
 
     def copy_row(self, source: int, target: int, x: int, width: int) -> None:
         """See `Raster`."""
@@ -260,6 +244,19 @@ class UnchainedRaster:
 
     def _at(self, y: int, x: int) -> int:
         return (4 * (self._start + y * self._stride) + x) % len(self._memory)
+
+
+def _read_ring(ring: memoryview, at: int, length: int) -> bytes:
+    """Returns a run of bytes that may go on at the beginning."""
+    run = bytes(ring[at : at + length])
+    return run + bytes(ring[: length - len(run)])
+
+
+def _write_ring(ring: memoryview, at: int, data: bytes) -> None:
+    """Stores a run of bytes that may go on at the beginning."""
+    room = len(ring) - at
+    ring[at : at + len(data)] = data[:room]
+    ring[: max(0, len(data) - room)] = data[room:]
 
 
 def unpack(octets: bytes, bits: int) -> bytes:
