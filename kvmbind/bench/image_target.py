@@ -110,7 +110,7 @@ class ImageTarget:
             self._require_running()
             if time.monotonic() > deadline_s:
                 raise PlanError(f"{self._image.path} {lacks} for {_READY_WITHIN_S:g} s")
-            time.sleep(_LOOK_S)
+            time.sleep(_LOOK_S)  # a guest's store wakes nobody
 
     def _require_running(self) -> None:
         ending = self._machine.ending
@@ -138,7 +138,7 @@ class ImageTarget:
         """Whether its VCPU's thread mostly sleeps."""
         asleep = 0
         for _ in range(_LOOKS):
-            time.sleep(_LOOK_S)
+            time.sleep(_LOOK_S)  # between samples
             with contextlib.suppress(NotSupportedError):
                 asleep += self.vcpus[0].stats().blocking
         return 2 * asleep > _LOOKS

@@ -66,6 +66,8 @@ class ApicTarget(Target, Protocol):
         message: The message that raises the vector in every VCPU.
     """
 
+    # D102: the class says above what each of them is.
+
     @property
     def guest(self) -> kvmbind.Guest: ...  # noqa: D102
     @property

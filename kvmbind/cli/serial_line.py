@@ -100,7 +100,7 @@ class PseudoTerminal:
         """Ends the reader and hangs up, which loses what is unread: so it waits a second at most until it is read."""
         deadline_s = time.monotonic() + _LINGER_S
         while self._has_unread() and time.monotonic() < deadline_s:
-            time.sleep(_LOOK_S)
+            time.sleep(_LOOK_S)  # a read on the other side wakes nobody
         os.eventfd_write(self._wake_fd, 1)
         self._reader.join()
         self._parts.close()

@@ -32,7 +32,6 @@ from kvmbind.objects.vmo import Vmo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Literal
 
     from kvmbind.kvm.exits import Exit
     from kvmbind.machine.images.image import Image
