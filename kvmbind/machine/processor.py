@@ -11,6 +11,7 @@ from kvmbind.kvm.exits import ExitReason
 from kvmbind.kvm.registers import MpState
 from kvmbind.machine import registers
 from kvmbind.machine.bios import rom
+from kvmbind.machine.bios.call import SLEEP
 from kvmbind.machine.ending import Reason
 from kvmbind.machine.history import BiosExit, MemoryExit, PortExit
 
@@ -136,10 +137,10 @@ class Processor:
 
     def _take_trap(self, stack: int) -> None:
         pc = self._pc
-        asleep = pc.bios.trap(stack, self._note_call)
-        self._is_asleep = asleep is not None
-        if asleep is not None:
-            self._call = BiosExit.of(asleep)
+        unfinished = pc.bios.trap(stack, self._note_call)
+        self._is_asleep = unfinished is not None and unfinished.action == SLEEP
+        if unfinished is not None:
+            self._call = BiosExit.of(unfinished)
         elif pc.reason is None:
             self._call = None
 

@@ -167,7 +167,12 @@ class Video:
         character, attribute = self._memory.read(self._cell(page, row, column), 2)
         return character, attribute
 
-    def put(self, page: int, character: int, attribute: int | None, count: int = 1) -> None:
+    def room(self, page: int) -> int:
+        """Returns how many characters there are from a page's cursor to the end of the screen."""
+        row, column = self._data.cursor(page)
+        return max(0, (self.rows - row) * self.columns - column)
+
+    def put(self, page: int, character: int, attribute: int | None, count: int = 1, *, first: int = 0) -> None:
         """Writes a character `count` times from a page's cursor on, which stays.
 
         Args:
@@ -175,17 +180,20 @@ class Video:
             character: Of code page 437.
             attribute: Of text, or the colour in graphics modes; None keeps what is there.
             count: It goes on in the next row, and ends with the screen.
+            first: So many places from the cursor on are left out.
         """
         row, column = self._data.cursor(page)
-        columns, rows = self.columns, self.rows
-        count = max(0, min(count, (rows - row) * columns - column))
+        column += first
+        count = max(0, min(count, self.room(page) - first))
         if self.mode.layout != "text":
             self._draw(row, column, character, _GREY_ON_BLACK if attribute is None else attribute, count)
-        elif attribute is None:
-            for at in range(count):
-                self._memory.set_u8(self._cell(page, row, column + at), character)
-        else:
-            self._memory.write(bytes((character, attribute)) * count, self._cell(page, row, column))
+            return
+        addr = self._cell(page, row, column)
+        cells = bytearray(self._memory.read(addr, 2 * count))
+        cells[::2] = bytes((character,)) * count
+        if attribute is not None:
+            cells[1::2] = bytes((attribute,)) * count
+        self._memory.write(cells, addr)
 
     def _draw(self, row: int, column: int, character: int, colour: int, count: int) -> None:
         mode = self.mode

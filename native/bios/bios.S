@@ -24,7 +24,8 @@
 
         // Where the caller's registers lie from SP on, once the stub has pushed them.
         .set SCRATCH, 12                // PUSHAD's ESP, which POPAD passes over: the host's own until it is done
-        .set ACTION, 37                 // beside the vector: 0 return, else sleep until an interrupt and ask again
+        .set ACTION, 37                 // beside the vector: 0 return, SLEEP until an interrupt and ask again, else ask again
+        .set SLEEP, 1
 
 rom:
 // For the host: where things are.
@@ -130,6 +131,15 @@ stubs:
         .endr
         .endr
 
+// Tells the host where the registers are.
+.macro ask
+        mov     %ss, %ax
+        shl     $16, %eax
+        mov     %sp, %ax
+        mov     $TRAP_PORT, %dx
+        out     %eax, %dx
+.endm
+
 // A service: reached by INT, by PUSHF; CALL FAR, and from the handlers below; it ends in IRET, so the caller's flags are
 // those that the host has left on the stack.
 trap:
@@ -140,22 +150,25 @@ trap:
         pushal
         mov     %sp, %bp
         movl    $0, SCRATCH(%bp)
-1:      mov     %ss, %ax
-        shl     $16, %eax
-        mov     %sp, %ax
-        mov     $TRAP_PORT, %dx
-        out     %eax, %dx               // where the registers are
-        cmpb    $0, ACTION(%bp)
-        jne     2f
+1:      ask
+2:      cmpb    $SLEEP, ACTION(%bp)
+        je      3f
+        ja      4f
         popal
         pop     %es
         pop     %ds
         add     $2, %sp
         iretw
-2:      sti
+3:      sti
         hlt
         cli
         jmp     1b
+4:      sti                             // there is more to do: meanwhile interrupts come in
+        ask
+        cli
+        cmpb    $SLEEP, ACTION(%bp)
+        jne     2b
+        jmp     1b                      // what is waited for may have come since it was looked for
 
 // IRQ 0: the tick, all of it in the guest.
 timer:

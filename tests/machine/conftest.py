@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kvmbind.machine.bios.bios import Bios
-from kvmbind.machine.bios.call import SLEEP, Call
+from kvmbind.machine.bios.call import ASK_AGAIN, RETURN, SLEEP, Call
 from kvmbind.machine.bios.data_area import DataArea
 from kvmbind.machine.devices.keyboard import KeyboardController
 from kvmbind.machine.devices.serial import SerialPort
@@ -30,11 +30,16 @@ STACK_SS, STACK_SP = 0x0000, 0x7000
 
 
 class FakeHost:
-    """A Host whose time stands still until a test moves it."""
+    """A Host whose time stands still until a test moves it.
+
+    Attributes:
+        look_ns: How long it takes to look at the time.
+    """
 
     def __init__(self) -> None:
         """Starts in 2026, at 13:14:15 of a Saturday."""
         self.time_ns = 5_000_000_000
+        self.look_ns = 0
         self.alarms: list[tuple[int, Callable[[], object]]] = []
         self.lines: list[int] = []
         self.levels: list[tuple[int, bool]] = []
@@ -48,6 +53,7 @@ class FakeHost:
 
     def now_ns(self) -> int:
         """The time that the test has set."""
+        self.time_ns += self.look_ns
         return self.time_ns
 
     def call_at(self, when_ns: int, action: Callable[[], object]) -> None:
@@ -96,6 +102,7 @@ class Bench:
 
     Attributes:
         apertures: What A0000h-AFFFFh was made, each time that changed.
+        unfinished: The last call, if it sleeps or has more to do.
     """
 
     def __init__(self, floppy: bytes = bytes(1440 * 1024), disk: bytes = bytes(10 * MIB)) -> None:
@@ -109,6 +116,7 @@ class Bench:
         self.serial = SerialPort(self.host)
         self.disks = {0: Disk(0, bytearray(floppy)), 0x80: Disk(0x80, bytearray(disk))}
         self.bios = Bios(self.memory, self.video, self.keyboard, self.serial, self.disks, self.host)
+        self.unfinished: Call | None = None
         self.bios.power_on(Start(0, 0x7C00))
 
     def call(self, vector: int, **registers: int) -> Call:
@@ -119,13 +127,17 @@ class Bench:
         """
         call = self.frame(vector, **registers)
         call.store()
-        self.bios.trap(STACK_SS << 16 | STACK_SP)
-        return self.frame_there()
+        return self.again()
 
     def again(self) -> Call:
         """Calls again, as the stub does after a sleep."""
-        self.bios.trap(STACK_SS << 16 | STACK_SP)
+        self.unfinished = self.bios.trap(STACK_SS << 16 | STACK_SP)
         return self.frame_there()
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the last call has more to do and is to be asked again at once."""
+        return self.unfinished is not None and self.unfinished.action == ASK_AGAIN
 
     def frame(self, vector: int, **registers: int) -> Call:
         """Returns registers for a call, all zero but for those named."""
@@ -139,7 +151,7 @@ class Bench:
     def frame_there(self) -> Call:
         """Returns the registers that are on the stack."""
         call = Call(self.memory, STACK_SS, STACK_SP)
-        call.action = SLEEP if call.is_resumed else 0
+        call.action = SLEEP if call.is_resumed else RETURN
         return call
 
     def print(self, text: bytes) -> None:

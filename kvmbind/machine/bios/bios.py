@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kvmbind.machine.bios import rom, services
 from kvmbind.machine.bios.brake import Brake
-from kvmbind.machine.bios.call import SLEEP, Call
+from kvmbind.machine.bios.call import Call
 from kvmbind.machine.bios.data_area import KEY_RING_END, KEY_RING_FIRST, DataArea
 from kvmbind.machine.memory import EXTENDED_AREA
 
@@ -97,10 +97,10 @@ class Bios:
 
         Args:
             stack: SS and SP.
-            on_call: Told of the call, if it is not one that has slept.
+            on_call: Told of the call, if it is a new one.
 
         Returns:
-            The call, if the guest sleeps in it now, and will call again.
+            The call, if the guest is still in it, and will ask again.
         """
         call = Call(self.memory, stack >> 16, stack & 0xFFFF)
         if call.vector == _OLD_DISK:
@@ -112,7 +112,7 @@ class Bios:
                 on_call(call)
         services.find(call.vector, call.ah)(self, call)
         call.store()
-        return call if call.action == SLEEP else None
+        return None if call.is_done else call
 
     def is_ready_for_key(self) -> bool:
         """Tells whether the program has taken every key that was pressed so far."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kvmbind.machine.bios.keyboard import poll, pop_key, wait_key
 from kvmbind.machine.bios.services import service
+from kvmbind.machine.bios.slices import in_slices
 from kvmbind.machine.ending import Reason
 
 if TYPE_CHECKING:
@@ -17,18 +18,27 @@ _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _CHARACTER_DEVICE = 0x80D3
 _CTRL_C, _CR, _LF, _BS, _TAB = 0x03, 0x0D, 0x0A, 0x08, 0x09
 _TAB_STOPS = 8
-_KEYS_AT_ONCE = 32  # a ring that a program has spoilt never runs empty
+_KEYS_AT_ONCE = 8  # a ring that a program has spoilt never runs empty
 _VERSION = 0x0005  # 5.00: AL is the major number
 
 
 def _print(bios: Bios, text: bytes) -> None:
-    page = bios.data.page
     for character in text:
-        if character == _TAB:
-            _, column = bios.data.cursor(page)
-            _print(bios, b" " * (_TAB_STOPS - column % _TAB_STOPS))
-        else:
-            bios.video.teletype(character, page, None if bios.video.mode.layout == "text" else 0x07)
+        _print_one(bios, character)
+
+
+def _print_one(bios: Bios, character: int) -> None:
+    page = bios.data.page
+    if character == _TAB:
+        _, column = bios.data.cursor(page)
+        _print(bios, b" " * (_TAB_STOPS - column % _TAB_STOPS))
+    else:
+        bios.video.teletype(character, page, None if bios.video.mode.layout == "text" else 0x07)
+
+
+def _print_long(bios: Bios, call: Call, text: bytes) -> None:
+    for at in in_slices(bios, call, len(text)):
+        _print_one(bios, text[at])
 
 
 def _end(bios: Bios, status: int = 0) -> None:
@@ -174,7 +184,7 @@ def read_line(bios: Bios, call: Call) -> None:
             bios.memory.set_u8(buffer + 1, length + 1)
             _print(bios, bytes((character,)))
     if size:
-        call.sleep()
+        call.ask_again()
 
 
 # Characters out
@@ -190,8 +200,9 @@ def print_character(bios: Bios, call: Call) -> None:
 @service(0x21, 0x09)
 def print_string(bios: Bios, call: Call) -> None:
     """DS:DX: characters up to a $."""
-    _print(bios, bios.memory.string((call.ds << 4) + call.dx, b"$"))
-    call.al = ord("$")
+    _print_long(bios, call, bios.memory.string((call.ds << 4) + call.dx, b"$"))
+    if call.is_done:
+        call.al = ord("$")
 
 
 @service(0x21, 0x40)
@@ -201,9 +212,10 @@ def write_file(bios: Bios, call: Call) -> None:
         call.ax = _INVALID_HANDLE
         call.carry = True
         return
-    _print(bios, bios.memory.read((call.ds << 4) + call.dx, call.cx))
-    call.ax = call.cx
-    call.carry = False
+    _print_long(bios, call, bios.memory.read((call.ds << 4) + call.dx, call.cx))
+    if call.is_done:
+        call.ax = call.cx
+        call.carry = False
 
 
 @service(0x21, 0x3F)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kvmbind.machine.bios import rom
 from kvmbind.machine.bios.services import service
+from kvmbind.machine.bios.slices import in_slices
 
 if TYPE_CHECKING:
     from kvmbind.machine.bios.bios import Bios
@@ -91,14 +92,22 @@ def read_cell(bios: Bios, call: Call) -> None:
 @service(0x10, 0x09)
 def write_cell(bios: Bios, call: Call) -> None:
     """AL: character; BH: page; BL: attribute; CX: how often."""
-    bios.video.put(call.bh, call.al, call.bl, call.cx)
+    _put(bios, call, call.bl)
 
 
 @service(0x10, 0x0A)
 def write_character(bios: Bios, call: Call) -> None:
     """AL: character; BH: page; BL: colour in graphics modes; CX: how often."""
-    colour = None if bios.video.mode.layout == "text" else call.bl
-    bios.video.put(call.bh, call.al, colour, call.cx)
+    _put(bios, call, None if bios.video.mode.layout == "text" else call.bl)
+
+
+def _put(bios: Bios, call: Call, attribute: int | None) -> None:
+    video = bios.video
+    if video.mode.layout == "text":
+        video.put(call.bh, call.al, attribute, call.cx)
+        return
+    for at in in_slices(bios, call, min(call.cx, video.room(call.bh))):  # a glyph is slow to draw
+        video.put(call.bh, call.al, attribute, first=at)
 
 
 @service(0x10, 0x0B)
@@ -208,17 +217,20 @@ def write_string(bios: Bios, call: Call) -> None:
     page = call.bh
     stride = 2 if call.al & 2 else 1
     text = bios.memory.read((call.es << 4) + call.bp, call.cx * stride)
-    before = bios.data.cursor(page)
-    if call.dh != 0xFF:
-        bios.data.set_cursor(page, call.dh, call.dl)
+    if not call.is_resumed:
+        row, column = bios.data.cursor(page)
+        call.kept = row << 8 | column
+        if call.dh != 0xFF:
+            bios.data.set_cursor(page, call.dh, call.dl)
     is_text = bios.video.mode.layout == "text"
-    for at in range(0, len(text), stride):
+    for number in in_slices(bios, call, call.cx):
+        at = number * stride
         attribute = text[at + 1] if stride == 2 else call.bl
         if is_text and text[at] not in b"\a\b\n\r":
             bios.video.put(page, text[at], attribute)
         bios.video.teletype(text[at], page, None if is_text else attribute)
-    if not call.al & 1:
-        bios.data.set_cursor(page, *before)
+    if call.is_done and not call.al & 1:
+        bios.data.set_cursor(page, *divmod(call.kept, 0x100))
 
 
 @service(0x10, 0x1A)
