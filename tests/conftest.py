@@ -1,11 +1,11 @@
-"""What all tests share: guests that run, deadlines, and the choice of tests that need a faithful local APIC.
+"""What all tests share: guests that run, deadlines, and the choice of tests that need more than KVM.
 
 A test gets everything here as a fixture. For annotations, import the types under TYPE_CHECKING: `tests` is no package
 at run time.
 
-The marker faithful_apic: such a test asserts what only a local APIC does that keeps an interrupt in service until the
-guest ends it. Where KVM's does not, the test is deselected, and the summary says so; with KVMBIND_FAITHFUL_APIC=require
-it fails there. A probe decides, the first time that it matters.
+The markers of _NEEDS: such a test asserts what only some machines can do. On others it is deselected, and the summary
+says so; with KVMBIND_<MARKER>=require, as KVMBIND_FAITHFUL_APIC=require, it fails there. A probe decides, the first
+time that it matters.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import contextlib
 import gc
 import os
 import resource
+import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -241,15 +243,14 @@ def fd_limit() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-# The marker faithful_apic
+# What a test can need beside KVM
 
-_FAITHFUL = pytest.StashKey[bool]()
-_DESELECTED = pytest.StashKey[int]()
-_VARIABLE = "KVMBIND_FAITHFUL_APIC"
+_FOUND = pytest.StashKey[dict[str, bool]]()
+_DESELECTED = pytest.StashKey[dict[str, int]]()
 _PROBE_S = 5.0  # an interrupt that is not held back takes a millisecond at most
 
 
-def _probe() -> bool:
+def _apic_is_faithful() -> bool:
     """Tells whether an interrupt that the guest never ends holds back the next of its vector.
 
     A KVM that fails at this is for the tests to report: then it counts as faithful.
@@ -272,59 +273,91 @@ def _probe() -> bool:
         return True
 
 
-def _apic_is_faithful(config: pytest.Config) -> bool:
-    if _FAITHFUL not in config.stash:
-        config.stash[_FAITHFUL] = _probe()
-    return config.stash[_FAITHFUL]
+def _debug_registers_stop_guests() -> bool:
+    """Tells whether a breakpoint in a debug register works. A KVM that fails at this is for the tests to report."""
+    import kvmbind
+    from kvmbind.machine.gdb.probe import probe
+
+    try:
+        return probe().breakpoints
+    except (kvmbind.ZxError, OSError):
+        return True
 
 
-def _needs_faithful_apic(item: pytest.Item) -> bool:
-    return item.get_closest_marker("faithful_apic") is not None
+class _Need(NamedTuple):
+    """What a marker stands for: whether it is there, and its words for a summary."""
+
+    probe: Callable[[], bool]
+    name: str
+    remedy: str
 
 
-def _is_required() -> bool:
-    return os.environ.get(_VARIABLE) == "require"
+_NEEDS = {
+    "faithful_apic": _Need(_apic_is_faithful, "a faithful local APIC", "run make test-kvm-amd"),
+    "debug_registers": _Need(_debug_registers_stop_guests, "debug registers that stop a guest", "run them on hardware"),
+    "two_processors": _Need(lambda: len(os.sched_getaffinity(0)) > 1, "two processors", "run them on a larger machine"),
+    "gdb": _Need(lambda: shutil.which("gdb") is not None, "gdb", "apt install gdb, dnf install gdb or pacman -S gdb"),
+}
+
+
+def _is_there(config: pytest.Config, need: str) -> bool:
+    found = config.stash.setdefault(_FOUND, {})
+    if need not in found:
+        found[need] = _NEEDS[need].probe()
+    return found[need]
+
+
+def _is_required(need: str) -> bool:
+    return os.environ.get(f"KVMBIND_{need.upper()}") == "require"
+
+
+def _missing(config: pytest.Config, item: pytest.Item, *, required: bool) -> str | None:
+    """The first thing that a test needs and that is not there, of those that are required, or of the others."""
+    needs = (need for need in _NEEDS if item.get_closest_marker(need) and _is_required(need) is required)
+    return next((need for need in needs if not _is_there(config, need)), None)
 
 
 @pytest.hookimpl(trylast=True)  # after -m and -k, and after the plugin has marked what is skipped for want of KVM
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselects what needs a faithful local APIC where there is none. A skip would fail under --kvm=require."""
-    needing = [item for item in items if _needs_faithful_apic(item) and not item.get_closest_marker("skip")]
-    if not needing or _is_required() or _apic_is_faithful(config):
-        return
-    config.stash[_DESELECTED] = len(needing)
-    items[:] = [item for item in items if item not in needing]
-    config.hook.pytest_deselected(items=needing)
+    """Deselects what needs something that is not there. A skip would fail under --kvm=require."""
+    judged = [
+        (item, None if item.get_closest_marker("skip") else _missing(config, item, required=False)) for item in items
+    ]
+    items[:] = [item for item, missing in judged if missing is None]
+    config.stash[_DESELECTED] = dict(Counter(missing for _, missing in judged if missing is not None))
+    config.hook.pytest_deselected(items=[item for item, missing in judged if missing is not None])
 
 
 @pytest.hookimpl(trylast=True)  # the plugin refuses first, where KVM itself is missing
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Fails what needs a faithful local APIC where one is required and there is none."""
-    if _needs_faithful_apic(item) and _is_required() and not _apic_is_faithful(item.config):
-        pytest.fail(f"{_VARIABLE}=require, but KVM's local APIC ends interrupts that the guest does not end")
+    """Fails what needs something that is required and not there."""
+    missing = _missing(item.config, item, required=True)
+    if missing is not None:
+        need = _NEEDS[missing]
+        pytest.fail(f"KVMBIND_{missing.upper()}=require, but there is no sign of {need.name}: {need.remedy}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Says how many were deselected."""
-    count = config.stash.get(_DESELECTED, 0)
-    if count:
+    """Says how many were deselected, and why."""
+    for missing, count in config.stash.get(_DESELECTED, {}).items():
+        need = _NEEDS[missing]
         subject = "1 test needs" if count == 1 else f"{count} tests need"
-        terminalreporter.write_line(f"{subject} a faithful local APIC: run make test-kvm-amd")
+        terminalreporter.write_line(f"{subject} {need.name}: {need.remedy}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Under xdist, a worker tells the controller what it deselected."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["faithful_apic_deselected"] = session.config.stash.get(_DESELECTED, 0)
+        output["deselected"] = session.config.stash.get(_DESELECTED, {})
 
 
 class _Node(Protocol):
     config: pytest.Config
-    workeroutput: dict[str, int]
+    workeroutput: dict[str, dict[str, int]]
 
 
 @pytest.hookimpl(optionalhook=True)  # xdist's
 def pytest_testnodedown(node: _Node) -> None:
     """Takes over what a worker tells: each of them collects the same tests."""
-    node.config.stash[_DESELECTED] = getattr(node, "workeroutput", {}).get("faithful_apic_deselected", 0)
+    node.config.stash[_DESELECTED] = getattr(node, "workeroutput", {}).get("deselected", {})

@@ -125,7 +125,7 @@ def test_with_a_rate_a_late_trigger_counts_from_when_it_was_due() -> None:
     assert result.times.mean_ns > result.all_of("handler").mean_ns
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="every thread is on the one processor")
+@pytest.mark.two_processors  # on one, every thread is on it
 @pytest.mark.parametrize("pinned", [1, 2])
 def test_pinned_to_one_processor_is_the_measuring_thread_and_to_the_next_the_vcpu(pinned: int) -> None:
     cpus = sorted(os.sched_getaffinity(0))

@@ -222,11 +222,11 @@ def test_the_serial_port_may_be_a_pty(tmp_path: Path) -> None:
 
 
 def test_a_pty_that_nobody_reads_stops_no_guest(tmp_path: Path) -> None:
-    """It sends 65,536 bytes, and halts."""
+    """It sends 24,576 bytes, which are more than a pty holds, and halts."""
     image = tmp_path / "image.bin"
-    image.write_bytes(bytes.fromhex("baf803 31c9 b041 ee e2fd fa f4"))
+    image.write_bytes(bytes.fromhex("baf803 b90060 b041 ee e2fd fa f4"))
     with on_pty(image) as (process, _):
-        assert process.wait(TIMEOUT_S) == 0
+        assert process.wait() == 0  # an exit for each byte: on an emulated processor it takes minutes
 
 
 def waiting_for_gdb(process: subprocess.Popen[bytes]) -> tuple[str, int]:
