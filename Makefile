@@ -9,8 +9,9 @@
 # make wheel         the wheel and the source distribution, in dist/, tried in new environments outside the tree
 # make docs          the documentation in docs/_build/html, with warnings as errors
 # make pictures      draws README's pictures anew, on a machine that has nothing else to do
+# make fuzz          machines with images of random bytes, and with mutations of good ones; FUZZ_ARGS="--seed S --count N"
 # make nightly       what takes hours: the suite several times, 100,000 calls against the models, ten minutes of stress,
-#                    the suite on the second KVM; packages, documentation, ratios
+#                    20,000 bad images, the suite on the second KVM; packages, documentation, ratios
 # make clean         removes all that these leave behind, .venv too
 #
 # PYTHON=... chooses the interpreter that .venv is made from: Python 3.11 or newer.
@@ -45,7 +46,7 @@ SECOND_KVM_TIME_S ?= 7200
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check check-c guests bench test-kvm-amd wheel docs pictures nightly check-types coverage clean preflight
+.PHONY: demo test check check-c guests bench test-kvm-amd wheel docs pictures fuzz nightly check-types coverage clean preflight
 
 demo: $(RUNTIME)
 	$(RUN) examples/bind_interrupt.py
@@ -106,12 +107,18 @@ pictures: $(DEV)
 	    --record docs/pictures/echo.gif examples/images/echo.bin
 	$(RUN) -m kvmbind bench -n 5000 --mechanism bound,mediated,no-irqchip --plot docs/pictures/latency.png
 
+# FUZZ_ARGS="--seed S --kind K --case N" runs one image again, as the message of one that failed says.
+FUZZ_ARGS ?=
+fuzz: $(DEV)
+	$(RUN) -m tests.machine.fuzz $(FUZZ_ARGS)
+
 # What depends on chance shows when it is repeated.
 NIGHTLY_REPEATS ?= 5
 nightly:
 	for n in $$(seq $(NIGHTLY_REPEATS)); do $(MAKE) test || exit; done
 	KVMBIND_MODEL_STEPS=100000 KVMBIND_STRESS_S=600 $(MAKE) test PYTEST_ARGS="--timeout=7200 \
 	    tests/zircon/test_model.py tests/zircon/test_memory_model.py tests/objects/test_stress.py"
+	$(MAKE) fuzz FUZZ_ARGS="--count 10000"
 	$(MAKE) test-kvm-amd
 	$(MAKE) wheel docs bench
 
